@@ -1,0 +1,122 @@
+"""Columns that cross the ports in bulk: observations, forecasts, losses and decisions as parallel arrays."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlma.core.decisions import Action, Hold, Phase, Reason
+from mlma.core.records import Decision
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+ACTIONS: tuple[Action, ...] = tuple(Action)
+REASONS: tuple[Reason, ...] = tuple(Reason)
+HOLDS: tuple[Hold, ...] = tuple(Hold)
+"""Arrays hold the position of a member in these tuples (int8 codes)."""
+
+ACTION_CODE = {member: code for code, member in enumerate(ACTIONS)}
+REASON_CODE = {member: code for code, member in enumerate(REASONS)}
+HOLD_CODE = {member: code for code, member in enumerate(HOLDS)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservationBlock:
+    """Admitted observations in long form, all arrays of shape (n,); sorted by slot, then stream."""
+
+    stream_id: Ints
+    slot: Ints
+    y: Floats  # finite
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastBlock:
+    """Forecasts as issued by one shard, all arrays of shape (n,).
+
+    ``forecast`` is what was served; ``naive`` the seasonal naive forecast of the same target (NaN when the
+    stream has no past). ``version`` indexes ``versions``.
+    """
+
+    origin_first: int  # first and last origin (slots) of the block
+    origin_last: int
+    stream_id: Ints
+    slot: Ints  # of the target
+    forecast: Floats
+    naive: Floats
+    version: Ints
+    versions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossBlock:
+    """One batch of one shard, arrays of shape (streams, batch slots); NaN where outcome or forecast is missing."""
+
+    batch: int
+    stream_ids: Ints  # (streams,)
+    y: Floats
+    forecast: Floats
+    naive: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionBlock:
+    """Decisions of one batch and phase as columns, all arrays of shape (streams,); codes are int8."""
+
+    batch: int
+    phase: Phase
+    decided_at: datetime
+    stream_id: Ints
+    action: NDArray[np.int8]
+    proposed: NDArray[np.int8]
+    reason: NDArray[np.int8]
+    held_by: NDArray[np.int8]
+    n: Ints
+    mean_loss: Floats
+    naive_loss: Floats
+    p_value: Floats
+    effect: Floats
+    adaptive_mean: Floats
+    anchored_mean: Floats
+    n_reference: Ints
+    version_id: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.stream_id)
+
+    def decisions(self) -> Iterator[Decision]:
+        """Rows of the block as records, in order."""
+        columns = zip(
+            self.stream_id.tolist(), self.action.tolist(), self.proposed.tolist(), self.reason.tolist(),
+            self.held_by.tolist(), self.n.tolist(), self.mean_loss.tolist(), self.naive_loss.tolist(),
+            self.p_value.tolist(), self.effect.tolist(), self.adaptive_mean.tolist(),
+            self.anchored_mean.tolist(), self.n_reference.tolist(), self.version_id, strict=True,
+        )  # fmt: skip
+        for (
+            stream,
+            action,
+            proposed,
+            reason,
+            held,
+            n,
+            loss,
+            naive,
+            p,
+            effect,
+            adaptive,
+            anchored,
+            m,
+            version,
+        ) in columns:
+            yield Decision(
+                stream_id=stream, batch=self.batch, phase=self.phase, action=ACTIONS[action],
+                proposed=ACTIONS[proposed], reason=REASONS[reason], held_by=HOLDS[held],
+                decided_at=self.decided_at, n=n, mean_loss=loss, naive_loss=naive, p_value=p, effect=effect,
+                adaptive_mean=adaptive, anchored_mean=anchored, n_reference=m, version_id=version,
+            )  # fmt: skip

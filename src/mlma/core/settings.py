@@ -1,0 +1,105 @@
+"""What an engineer may set about the loop, as validated frozen values. `mlma.config` makes them from YAML.
+
+Defaults here are the product's defaults; every one was measured or is explained in the manual.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+
+
+class LossName(StrEnum):
+    """How far a forecast is from its outcome."""
+
+    ABSOLUTE = "absolute"
+    SQUARED = "squared"
+    PINBALL = "pinball"
+    POISSON = "poisson"
+
+
+class LossTestName(StrEnum):
+    """How recent losses are compared with reference losses."""
+
+    MODERATED = "moderated"
+    WELCH = "welch"
+    MANN_WHITNEY = "mann_whitney"
+    KOLMOGOROV_SMIRNOV = "kolmogorov_smirnov"
+    HAC_MEAN = "hac_mean"
+
+
+class ReferencePolicy(StrEnum):
+    """Which past batches the adaptive reference holds."""
+
+    FIXED = "fixed"  # the first batches after the last change of the serving version
+    POOLED = "pooled"  # all batches since then, at most ``reference_size`` of the newest
+    SLIDING = "sliding"  # the last ``reference_size // 2`` batches
+    BEST = "best"  # the run of ``reference_size // 2`` consecutive batches with the lowest mean
+
+
+class FleetRule(StrEnum):
+    """How the fleet's p-values become alarms."""
+
+    NONE = "none"
+    BONFERRONI = "bonferroni"
+    BH = "bh"
+
+
+class Yardstick(StrEnum):
+    """What the tested loss is measured against."""
+
+    NONE = "none"  # the loss itself
+    NAIVE = "naive"  # the loss of seasonal naive on the same targets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """Which model a stream gets: ``lightgbm``, ``ridge`` or ``MODULE:CLASS``, with its parameters."""
+
+    name: str = "lightgbm"
+    params: Mapping[str, object] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestingSettings:
+    """The loss test and its references; sizes in batches."""
+
+    __test__ = False  # not a test class
+
+    loss: LossName = LossName.ABSOLUTE
+    quantile: float = 0.5  # of the pinball loss, in (0, 1)
+    name: LossTestName = LossTestName.MODERATED
+    alpha: float = 0.05  # promised false-alarm rate a stream and batch, in (0, 1)
+    yardstick: Yardstick = Yardstick.NAIVE
+    reference: ReferencePolicy = ReferencePolicy.POOLED
+    reference_size: int = 8
+    anchored_size: int = 4  # 0 switches the anchored reference off
+    min_reference: int = 2
+    fleet: FleetRule = FleetRule.NONE
+    effect_floor: float = 0.05  # smallest relative rise of the loss that may alarm
+    min_outcomes: float = 0.25  # share of a batch's targets that must be scored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifeSettings:
+    """When a stream may be trained and when a candidate may serve."""
+
+    warmup: int  # slots after the anchor before the first batch is looked at
+    min_rows: int  # clean observations in the train window that a training needs
+    cooldown: int = 1  # batches after a training before the next one
+    proof: bool = True  # False: the latest version serves without a comparison (baselines only)
+    promotion_floor: float = 0.0  # relative gain on the held-out targets that a challenger must show
+    training_deadline: timedelta = timedelta(minutes=30)
+    max_attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionSettings:
+    """What incoming rows must satisfy."""
+
+    future_tolerance: timedelta = timedelta(minutes=5)
+    absurd_factor: float = 100.0  # times the stream's own robust scale; 0 switches the check off
+    absurd_min_rows: int = 48  # observations of a stream before the check speaks
+    watermark_share: float = 0.01  # share of the streams that must have moved on before a batch closes
+    lateness: int = 0  # slots that a batch is held open after its end

@@ -1,0 +1,1 @@
+"""The imperative shell: gathers the world into arrays, asks the core, records, then acts."""

@@ -1,0 +1,191 @@
+"""What the runtime needs from the outside, as protocols; adapters fulfil them, contract tests hold them to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from mlma.core.blocks import DecisionBlock, ForecastBlock, LossBlock, ObservationBlock
+from mlma.core.decisions import EffectStatus, Phase
+from mlma.core.records import (
+    AuditRow,
+    Decision,
+    Delivery,
+    Effect,
+    Finding,
+    Lease,
+    Override,
+    Rejected,
+    Request,
+    Serving,
+    SourceFile,
+    StoredDigest,
+    Stream,
+    Version,
+)
+
+
+class Clock(Protocol):
+    """The time, real or virtual."""
+
+    def now(self) -> datetime:
+        """Current time, aware, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """Everything that becomes true together. Applied in one transaction, or not at all.
+
+    Effects, versions and findings replace a row of the same key; streams, decisions, servings and rejected
+    rows are added, and adding one whose key exists replaces it (a repeated commit changes nothing).
+    """
+
+    cursor: int | None = None  # the last closed batch
+    file: SourceFile | None = None
+    rejected: Sequence[Rejected] = ()
+    streams: Sequence[Stream] = ()
+    block: DecisionBlock | None = None
+    decisions: Sequence[Decision] = ()
+    effects: Sequence[Effect] = ()
+    versions: Sequence[Version] = ()
+    servings: Sequence[Serving] = ()
+    requests: Sequence[Request] = ()  # consumed
+    findings: Sequence[Finding] = ()
+
+
+class ControlStore(Protocol):
+    """The control plane. The daemon alone calls `record`; the engineer's operations write orders and audit."""
+
+    # machine state, written by the daemon
+    def record(self, commit: Commit) -> None:
+        """Make a commit true in one transaction. Raises StoreError."""
+
+    def meta(self) -> Mapping[str, str]:
+        """What was fixed when the state was made (anchor, frequency, shards ...)."""
+
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        """Add or replace entries of the meta table."""
+
+    def cursor(self) -> int | None:
+        """The last closed batch, None before the first."""
+
+    def take_lease(self, lease: Lease, *, stale_before: datetime) -> Lease | None:
+        """Take the lease unless another holder's heartbeat is fresh; that lease is then returned."""
+
+    def beat(self, holder: str, now: datetime) -> bool:
+        """Renew the heartbeat; False when another holder has taken over."""
+
+    def release_lease(self, holder: str) -> None:
+        """Give the lease back."""
+
+    def add_digest(self, digest: StoredDigest, targets: Sequence[str]) -> int:
+        """Store a digest and one pending delivery a target, in one transaction; returns the digest's id."""
+
+    def update_delivery(self, delivery: Delivery) -> None:
+        """Replace a delivery by its id."""
+
+    # orders of an engineer, each with its audit row in the same transaction
+    def add_override(self, override: Override, audit: AuditRow) -> int:
+        """Store an override; returns its id."""
+
+    def lift_override(self, override_id: int, *, by: str, at: datetime, audit: AuditRow) -> None:
+        """End an override now. Raises OperationError when it does not exist or has ended."""
+
+    def add_request(self, request: Request, audit: AuditRow) -> int:
+        """Store a request; returns its id."""
+
+    # reading
+    def lease(self) -> Lease | None: ...
+    def streams(self) -> list[Stream]:
+        """All streams in order of id."""
+
+    def files(self, *, limit: int | None = None) -> list[SourceFile]:
+        """Files in order of seq, or the last ``limit`` ones."""
+
+    def rejected(self) -> list[Rejected]:
+        """Rejected rows in order of seq."""
+
+    def decisions(
+        self,
+        *,
+        stream_id: int | None = None,
+        batch: int | None = None,
+        phase: Phase | None = None,
+        since: datetime | None = None,
+        exceptions_only: bool = False,
+        limit: int | None = None,
+    ) -> list[Decision]:
+        """Decisions, newest first (by batch, then decided_at); ``exceptions_only`` leaves plain keeps out."""
+
+    def effects(self, *, status: EffectStatus | None = None) -> list[Effect]:
+        """Effects in order of ordered_at, then id."""
+
+    def versions(self, *, stream_id: int | None = None) -> list[Version]:
+        """Versions in order of stream and batch."""
+
+    def servings(self, *, stream_id: int | None = None) -> list[Serving]:
+        """The ledger in order of insertion."""
+
+    def overrides(self) -> list[Override]:
+        """All overrides in order of id, ended ones included."""
+
+    def requests(self, *, open_only: bool = False) -> list[Request]:
+        """Requests in order of id."""
+
+    def audit(self, *, limit: int | None = None) -> list[AuditRow]:
+        """Audit rows, newest first."""
+
+    def findings(self, *, open_only: bool = True) -> list[Finding]:
+        """Findings, newest first."""
+
+    def digests(self, *, limit: int | None = None) -> list[StoredDigest]:
+        """Digests, newest first."""
+
+    def deliveries(self, *, digest_id: int | None = None, open_only: bool = False) -> list[Delivery]:
+        """Deliveries in order of id; ``open_only`` leaves the delivered ones out."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class History(Protocol):
+    """Durable columns by shard. Every write is atomic and idempotent: the same key replaces the same content."""
+
+    def append_observations(self, seq: int, shard: int, block: ObservationBlock) -> None:
+        """Store what file ``seq`` brought for a shard."""
+
+    def observations(
+        self, shard: int, *, after_seq: int, up_to_seq: int, first_slot: int
+    ) -> list[tuple[int, ObservationBlock]]:
+        """(seq, block) in order of seq, without slots before ``first_slot``."""
+
+    def discard_observations_after(self, seq: int) -> None:
+        """Remove what was stored for files that were never recorded in the control plane."""
+
+    def append_forecasts(self, shard: int, block: ForecastBlock) -> None: ...
+    def forecasts(self, shard: int, *, first_slot: int, last_slot: int) -> list[ForecastBlock]:
+        """Blocks in order of origin with the targets in [first_slot, last_slot]."""
+
+    def append_losses(self, shard: int, block: LossBlock) -> None: ...
+    def losses(self, shard: int, *, first_batch: int, last_batch: int) -> list[LossBlock]:
+        """Blocks of the batches in [first_batch, last_batch] that exist, in order."""
+
+
+class ArtifactStore(Protocol):
+    """Model versions by content."""
+
+    def save(self, blob: bytes) -> str:
+        """Store durably; returns the SHA-256 in hex. Saving the same content again changes nothing."""
+
+    def load(self, sha256: str) -> bytes:
+        """Content whose hash was checked. Raises ArtifactError when missing or changed."""
+
+
+class Notifier(Protocol):
+    """The way to the engineer."""
+
+    def targets(self) -> Sequence[str]:
+        """Names of the configured targets."""
+
+    def send(self, target: str, *, subject: str, text: str) -> None:
+        """Deliver or raise RetryLaterError with a reason that holds no secret."""
