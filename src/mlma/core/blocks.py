@@ -120,3 +120,21 @@ class DecisionBlock:
                 decided_at=self.decided_at, n=n, mean_loss=loss, naive_loss=naive, p_value=p, effect=effect,
                 adaptive_mean=adaptive, anchored_mean=anchored, n_reference=m, version_id=version,
             )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodTotals:
+    """Sums over a period, so that a digest reads no routine decision one by one.
+
+    Arrays have shape (streams,), one entry for each stream with a batch decision in the period. Losses are
+    summed over the scored targets of the batches where both the served and the naive loss exist:
+    the sum of ``n * mean_loss`` and of ``n * naive_loss``.
+    """
+
+    n_batches: int  # distinct batches that were closed
+    n_trainings: int  # versions trained, failed ones included
+    fit_cpu_s: float
+    stream_id: Ints
+    n_tested: Ints  # batches with a p-value
+    loss: Floats
+    naive_loss: Floats

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from mlma.core.blocks import DecisionBlock, ForecastBlock, LossBlock, ObservationBlock
+from mlma.core.blocks import DecisionBlock, ForecastBlock, LossBlock, ObservationBlock, PeriodTotals
 from mlma.core.decisions import EffectStatus, Phase
 from mlma.core.records import (
     AuditRow,
@@ -116,6 +116,9 @@ class ControlStore(Protocol):
         limit: int | None = None,
     ) -> list[Decision]:
         """Decisions, newest first (by batch, then decided_at); ``exceptions_only`` leaves plain keeps out."""
+
+    def totals(self, *, since: datetime, until: datetime) -> PeriodTotals:
+        """Sums over the batch decisions decided, and the versions trained, in [since, until)."""
 
     def effects(self, *, status: EffectStatus | None = None) -> list[Effect]:
         """Effects in order of ordered_at, then id."""
