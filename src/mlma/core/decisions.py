@@ -46,6 +46,7 @@ class Hold(StrEnum):
     FROZEN = "frozen"  # an override freezes the stream
     PINNED = "pinned"  # an override pins the serving version
     TOO_LITTLE_DATA = "too_little_data"  # fewer clean observations than a training needs
+    NO_NEW_DATA = "no_new_data"  # nothing arrived in the batch, so there is nothing to learn
     COOLING_DOWN = "cooling_down"  # the last retraining is too recent
     IN_PROGRESS = "in_progress"  # a training of the stream is under way
     NO_FORMER_CHAMPION = "no_former_champion"  # there is nothing to roll back to
@@ -101,7 +102,7 @@ class RequestKind(StrEnum):
 class RejectReason(StrEnum):
     """Why an incoming row is not admitted."""
 
-    UNREADABLE = "unreadable"  # the file as a whole
+    UNREADABLE = "unreadable"  # the file as a whole, or a line that cannot be split into columns
     BAD_TIME = "bad_time"  # ts is missing or not a time
     OFF_GRID = "off_grid"  # ts is not a multiple of the frequency
     FUTURE = "future"  # ts is ahead of the clock

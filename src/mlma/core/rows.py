@@ -1,0 +1,53 @@
+"""What a source hands over: the rows of one file as columns, unreadable cells marked and nothing left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlma.core.blocks import Floats, Ints
+
+NO_TIME = int(np.iinfo(np.int64).min)
+"""Stands in ``Rows.time_us`` for a time that is missing or could not be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of one file as columns, arrays of shape (n,) in file order; nothing is left out.
+
+    Attributes
+    ----------
+    stream_code
+        Position of the stream's name in ``stream_names``; -1 where the name is missing.
+    stream_names
+        Distinct names.
+    time_us
+        Microseconds since 1970 UTC; `NO_TIME` where missing or not a time.
+    y
+        NaN where missing or not a number.
+    row
+        1-based data row of the file.
+    time_text, y_text
+        By position: the text of cells that hold something that is not a time or not a number.
+    broken
+        By position: the text of lines that could not be split into columns.
+    labels
+        By stream name.
+    """
+
+    stream_code: Ints
+    stream_names: tuple[str, ...]
+    time_us: Ints
+    y: Floats
+    row: Ints
+    time_text: Mapping[int, str] = field(default_factory=dict)
+    y_text: Mapping[int, str] = field(default_factory=dict)
+    broken: Mapping[int, str] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    stream_column: str = "stream"
+    time_column: str = "ts"
+    value_column: str = "y"
+    time_expected: str = "a time"
+
+    def __len__(self) -> int:
+        return len(self.row)
