@@ -1,0 +1,1 @@
+"""Where observations come from: files, and directories into which files are dropped."""

@@ -1,0 +1,196 @@
+"""Reads one CSV or Parquet file into columns; what cannot be read is refused or marked, never dropped.
+
+A file that cannot be understood as a whole is a SourceError; a bad cell or line is marked in the rows and judged
+by `mlma.core.admission`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from mlma.adapters.sources.cells import (
+    TIME_EXPECTED,
+    parse_names,
+    parse_times,
+    parse_values,
+    time_zone,
+)
+from mlma.adapters.sources.labels import labels_by_stream
+from mlma.core.errors import SourceError
+from mlma.core.rows import Rows
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
+"""Files that can be read."""
+
+
+@dataclass(frozen=True)
+class ColumnMapping:
+    """Which columns of a file hold what.
+
+    Attributes
+    ----------
+    stream, time, value
+        Column names.
+    labels
+        Columns whose values become labels of the stream: the first value in time.
+    timezone
+        Zone of times without an offset. Of a local time that occurs twice the first is meant; one that the
+        clock skips does not exist and is rejected.
+
+    Raises
+    ------
+    ConfigError
+        When the time zone is unknown.
+    """
+
+    stream: str = "stream"
+    time: str = "ts"
+    value: str = "y"
+    labels: tuple[str, ...] = ()
+    timezone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        time_zone(self.timezone)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that a file must have, once."""
+        return tuple(dict.fromkeys((self.stream, self.time, self.value, *self.labels)))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Columns as read, and the lines of a text file that could not be split."""
+
+    columns: dict[str, pa.ChunkedArray]
+    n: int
+    broken: dict[int, str]  # by 1-based data row
+
+
+def read_file(path: Path, mapping: ColumnMapping) -> Rows:
+    """Read a file by its suffix: ``.parquet``, ``.csv`` or ``.csv.gz``.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mapping
+        Its columns; others are not read.
+
+    Raises
+    ------
+    SourceError
+        When the file as a whole cannot be understood: it is missing, a directory, empty, truncated, not UTF-8,
+        of another kind, lacks a column, or a column has a type that cannot be what it is mapped to.
+    """
+    if not path.is_file():
+        raise SourceError(f"{path}: {'is a directory' if path.is_dir() else 'does not exist'}; expected a file")
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path}: is empty (0 bytes); expected the columns {', '.join(mapping.columns)}")
+    if path.name.endswith(".parquet"):
+        table = _read_parquet(path, mapping)
+    elif path.name.endswith(SUFFIXES):
+        table = _read_csv(path, mapping)
+    else:
+        raise SourceError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
+    return _rows(path, mapping, table)
+
+
+def _rows(path: Path, mapping: ColumnMapping, table: _Table) -> Rows:
+    n_all = table.n + len(table.broken)
+    broken_rows = np.fromiter(table.broken, dtype=np.int64, count=len(table.broken))
+    whole = np.ones(n_all, dtype=np.bool_)
+    whole[broken_rows - 1] = False
+    at = np.nonzero(whole)[0]  # position of each row that could be split
+
+    def spread(values: np.ndarray, fill: float) -> np.ndarray:
+        if not table.broken:
+            return values
+        wide = np.full(n_all, fill, dtype=values.dtype)
+        wide[at] = values
+        return wide
+
+    where = f"{path}, column {{!r}}"
+    names = parse_names(table.columns[mapping.stream], where=where.format(mapping.stream))
+    times = parse_times(table.columns[mapping.time], zone=mapping.timezone, where=where.format(mapping.time))
+    values = parse_values(table.columns[mapping.value], where=where.format(mapping.value))
+    labels = {name: table.columns[name] for name in mapping.labels}
+    return Rows(
+        stream_code=spread(names.code, -1),
+        stream_names=names.names,
+        time_us=spread(times.us, np.iinfo(np.int64).min),
+        y=spread(values.y, np.nan),
+        row=np.arange(1, n_all + 1),
+        time_text={int(at[i]): text for i, text in times.text.items()},
+        y_text={int(at[i]): text for i, text in values.text.items()},
+        broken={row - 1: text for row, text in table.broken.items()},
+        labels=labels_by_stream(labels, names.code, names.names, times.us),
+        stream_column=mapping.stream,
+        time_column=mapping.time,
+        value_column=mapping.value,
+        time_expected=TIME_EXPECTED.format(zone=mapping.timezone),
+    )
+
+
+def _read_parquet(path: Path, mapping: ColumnMapping) -> _Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(path, mapping, file.schema_arrow.names)
+            table = file.read(columns=list(mapping.columns))
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise SourceError(f"{path}: cannot be read as Parquet, truncated or not Parquet: {_reason(error)}") from error
+    return _Table({name: table.column(name) for name in mapping.columns}, table.num_rows, {})
+
+
+def _read_csv(path: Path, mapping: ColumnMapping) -> _Table:
+    broken: dict[int, str] = {}
+
+    def keep_aside(row: pa_csv.InvalidRow) -> str:
+        broken[row.number - 1] = row.text  # the header is row 1
+        return "skip"
+
+    parse = pa_csv.ParseOptions(invalid_row_handler=keep_aside)
+    read = pa_csv.ReadOptions(use_threads=False)  # only then are row numbers known
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            names = pa_csv.open_csv(stream, read_options=read, parse_options=parse).schema.names
+        _check_columns(path, mapping, names)
+        broken.clear()
+        convert = pa_csv.ConvertOptions(
+            include_columns=list(mapping.columns),
+            column_types=dict.fromkeys(mapping.columns, pa.string()),
+            strings_can_be_null=False,
+        )
+        with pa.input_stream(str(path), compression="detect") as stream:
+            table = pa_csv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: is not UTF-8 text: {error}") from error
+    except (pa.ArrowException, OSError, EOFError) as error:
+        text = _reason(error)
+        kind = "is not UTF-8 text" if "UTF8" in text else "cannot be read as comma-separated text"
+        raise SourceError(f"{path}: {kind}: {text}") from error
+    return _Table({name: table.column(name) for name in mapping.columns}, table.num_rows, broken)
+
+
+def _check_columns(path: Path, mapping: ColumnMapping, found: list[str]) -> None:
+    missing = [name for name in mapping.columns if name not in found]
+    if missing:
+        hint = ""
+        if len(found) == 1 and any(mark in found[0] for mark in ";\t|"):
+            hint = "; is the file separated by something else than commas?"
+        raise SourceError(
+            f"{path}: column {', '.join(map(repr, missing))} is missing; expected the columns "
+            f"{', '.join(map(repr, mapping.columns))}, found {', '.join(map(repr, found)) or 'none'}{hint}"
+        )
+    twice = [name for name in mapping.columns if found.count(name) > 1]
+    if twice:
+        raise SourceError(f"{path}: column {', '.join(map(repr, twice))} exists more than once; expected once")
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of a library's message."""
+    return str(error).strip().split("\n", maxsplit=1)[0]
