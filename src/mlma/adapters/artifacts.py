@@ -1,0 +1,141 @@
+"""Model versions by content: files named by their SHA-256, or a dictionary for tests and small replays."""
+
+import hashlib
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from mlma.core.errors import ArtifactError, RetryLaterError
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class FileArtifacts:
+    """Content-addressed files ``root/ab/cd/abcd...``, as they were given: ``sha256sum`` can check them.
+
+    A file appears complete or not at all: it is written under another name, flushed to the disk and renamed.
+    What a crash leaves behind ends in ``.partial`` and is never read. Several processes may save at once.
+
+    Parameters
+    ----------
+    root
+        Folder; made when something is saved.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     artifacts = FileArtifacts(Path(folder))
+    ...     artifacts.load(artifacts.save(b"a model"))
+    b'a model'
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()  # it travels to processes with other working directories
+
+    def save(self, blob: bytes) -> str:
+        """Store durably; returns the SHA-256 in hex.
+
+        The same content again changes nothing, except that it heals a file that was damaged.
+
+        Raises
+        ------
+        RetryLaterError
+            When it cannot be written (full disk, missing permission).
+        """
+        sha256 = hashlib.sha256(blob).hexdigest()
+        path = self._path(sha256)
+        try:
+            if not path.is_file() or path.read_bytes() != blob:
+                _write_durably(path, blob)
+        except OSError as error:
+            raise RetryLaterError(f"artifact {path}: cannot be written: {error.strerror or error}") from error
+        return sha256
+
+    def load(self, sha256: str) -> bytes:
+        """Content whose hash was checked.
+
+        Raises
+        ------
+        ArtifactError
+            When it is missing, unreadable, or does not match its hash.
+        """
+        if not SHA256.fullmatch(sha256):
+            raise ArtifactError(f"artifact {sha256!r}: expected a SHA-256 as 64 hexadecimal digits")
+        path = self._path(sha256)
+        try:
+            blob = path.read_bytes()
+        except FileNotFoundError:
+            raise ArtifactError(f"artifact {path}: the file is missing; expected sha256 {sha256}") from None
+        except OSError as error:
+            raise ArtifactError(f"artifact {path}: cannot be read: {error.strerror or error}") from error
+        found = hashlib.sha256(blob).hexdigest()
+        if found != sha256:
+            raise ArtifactError(f"artifact {path}: the content has changed; expected sha256 {sha256}, found {found}")
+        return blob
+
+    def _path(self, sha256: str) -> Path:
+        return self._root / sha256[:2] / sha256[2:4] / sha256
+
+
+class MemoryArtifacts:
+    """Content-addressed bytes in this process. A pickled copy starts with the same content and then goes its own way.
+
+    Examples
+    --------
+    >>> artifacts = MemoryArtifacts()
+    >>> artifacts.load(artifacts.save(b"a model"))
+    b'a model'
+    """
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, bytes] = {}
+
+    def save(self, blob: bytes) -> str:
+        """Keep; returns the SHA-256 in hex."""
+        sha256 = hashlib.sha256(blob).hexdigest()
+        self._blobs[sha256] = bytes(blob)
+        return sha256
+
+    def load(self, sha256: str) -> bytes:
+        """Content of a hash.
+
+        Raises
+        ------
+        ArtifactError
+            When it is missing.
+        """
+        try:
+            return self._blobs[sha256]
+        except KeyError:
+            raise ArtifactError(f"artifact {sha256!r}: not in memory") from None
+
+
+def _write_durably(path: Path, blob: bytes) -> None:
+    """Write a file so that it survives a power cut once this returns, and is complete whenever it is seen."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(blob)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+    for folder in dict.fromkeys([path.parent, *(folder.parent for folder in made)]):
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the names of a folder; a rename is durable only then."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
