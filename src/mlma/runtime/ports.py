@@ -1,11 +1,11 @@
 """What the runtime needs from the outside, as protocols; adapters fulfil them, contract tests hold them to it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from mlma.core.blocks import DecisionBlock, ForecastBlock, LossBlock, ObservationBlock, PeriodTotals
+from mlma.core.blocks import ForecastBlock, LossBlock, ObservationBlock, PeriodTotals
+from mlma.core.commit import Commit
 from mlma.core.decisions import EffectStatus, Phase
 from mlma.core.records import (
     AuditRow,
@@ -24,33 +24,14 @@ from mlma.core.records import (
     Version,
 )
 
+__all__ = ["ArtifactStore", "Clock", "Commit", "ControlStore", "History", "Notifier"]
+
 
 class Clock(Protocol):
     """The time, real or virtual."""
 
     def now(self) -> datetime:
         """Current time, aware, UTC."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
-    """Everything that becomes true together. Applied in one transaction, or not at all.
-
-    Effects, versions and findings replace a row of the same key; streams, decisions, servings and rejected
-    rows are added, and adding one whose key exists replaces it (a repeated commit changes nothing).
-    """
-
-    cursor: int | None = None  # the last closed batch
-    file: SourceFile | None = None
-    rejected: Sequence[Rejected] = ()
-    streams: Sequence[Stream] = ()
-    block: DecisionBlock | None = None
-    decisions: Sequence[Decision] = ()
-    effects: Sequence[Effect] = ()
-    versions: Sequence[Version] = ()
-    servings: Sequence[Serving] = ()
-    requests: Sequence[Request] = ()  # consumed
-    findings: Sequence[Finding] = ()
 
 
 class ControlStore(Protocol):
