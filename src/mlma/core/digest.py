@@ -6,6 +6,9 @@ and a line that proves that silence is health.
 
 import math
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from itertools import chain, islice
 
 from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase, Reason
 from mlma.core.digest_attention import attention
@@ -25,7 +28,7 @@ from mlma.core.digest_parts import (
     weight,
 )
 from mlma.core.digest_text import MAX_LINES, render, to_json
-from mlma.core.digest_words import WIDTH, count, lead, minute, rise, short
+from mlma.core.digest_words import WIDTH, count, lead, minute, rise, some
 from mlma.core.records import Decision, Effect
 
 __all__ = [
@@ -68,8 +71,10 @@ def make_digest(inputs: DigestInputs) -> Digest:
     )
 
 
-def _section(summary: str, entries: list[Entry]) -> Section:
-    return Section(summary=summary, entries=tuple(entries[:SHOWN]), n_more=max(0, len(entries) - SHOWN))
+def _section(summary: str, n: int, entries: Iterable[Entry]) -> Section:
+    """Take the first examples of ``n``; the others are never written, however many there are."""
+    shown = tuple(islice(entries, SHOWN))
+    return Section(summary=summary, entries=shown, n_more=n - len(shown))
 
 
 def _subject(inputs: DigestInputs, needs: Section) -> str:
@@ -89,57 +94,57 @@ def _scope(inputs: DigestInputs) -> str:
 
 
 def _healed(inputs: DigestInputs) -> Section:
-    done = [d for d in inputs.decisions if d.held_by is Hold.NOTHING]
+    done = sorted((d for d in inputs.decisions if d.held_by is Hold.NOTHING), key=lambda d: d.stream_id)
     promoted = [d for d in done if d.action is Action.PROMOTE and d.reason is Reason.BEAT_CHAMPION]
     undone = [d for d in done if d.action is Action.ROLL_BACK]
+    released = [d for d in done if d.phase is Phase.RELEASE and d.action is not Action.PROMOTE]
     back = [f for f in inputs.findings if f.kind == FindingKind.MODEL_FAILED and f.closed_at is not None]
-    first = sum(d.action is Action.PROMOTE and d.reason is Reason.FIRST_VERSION for d in done)
-    alarms = {(d.stream_id, d.batch): d for d in inputs.decisions if is_alarm(d)}
-
-    def effect(decision: Decision) -> float:
-        return alarms.get((decision.stream_id, decision.batch), decision).effect
-
-    entries = [
-        Entry(text=lead(name_of(inputs, d.stream_id), _better(d, effect(d)), width=_ROOM))
-        for d in sorted(promoted, key=lambda d: (-weight(effect(d)), d.stream_id))
+    n_first = sum(d.action is Action.PROMOTE and d.reason is Reason.FIRST_VERSION for d in done)
+    alarms = {(d.stream_id, d.batch): d.effect for d in inputs.decisions if is_alarm(d)}
+    promoted.sort(key=lambda d: -weight(alarms.get((d.stream_id, d.batch), d.effect)))
+    rows = chain(
+        ((name_of(inputs, d.stream_id), _better(d)) for d in promoted),
+        ((name_of(inputs, d.stream_id), f"former champion serves again ({d.note or d.reason})") for d in undone),
+        ((name_of(inputs, d.stream_id), f"{d.action} released ({d.note or d.reason})") for d in released),
+        ((f.subject, "its model forecasts again, naive stood in") for f in back),
+    )
+    counts = [
+        f"{len(promoted):,} proven better" if promoted else "",
+        f"{len(undone):,} rolled back" if undone else "",
+        f"{len(released):,} released" if released else "",
+        f"{count(len(back), 'fallback')} ended" if back else "",
+        count(n_first, "first version") if n_first else "",
     ]
-    entries += [Entry(text=lead(name_of(inputs, d.stream_id), _rolled_back(d), width=_ROOM)) for d in undone]
-    entries += [Entry(text=lead(f.subject, "its model forecasts again, naive stood in", width=_ROOM)) for f in back]
-    parts = [
-        f"{count(len(promoted), 'better model')} promoted",
-        f"{len(undone):,} rolled back",
-        f"{count(len(back), 'fallback')} ended",
-    ]
-    if first:
-        parts.append(f"{first:,} first")
-    return _section(", ".join(parts) if entries or first else "none", entries)
+    n = len(promoted) + len(undone) + len(released) + len(back)
+    return _section(", ".join(filter(None, counts)) or "none", n, _told(rows))
 
 
-def _better(decision: Decision, effect: float) -> str:
-    """Give the proof in its own words, else why it was looked for."""
-    if decision.note:
-        return short(decision.note, _ROOM - 10)
-    return f"challenger beat champion, loss had risen {rise(effect)}" if rise(effect) else "challenger beat champion"
+def _better(decision: Decision) -> str:
+    """Give the proof: loss before and after on the same targets."""
+    if math.isnan(decision.adaptive_mean) or math.isnan(decision.mean_loss):
+        return decision.note or "challenger beat champion"
+    change = f" ({rise(decision.effect)})" if rise(decision.effect) else ""
+    return f"loss {decision.adaptive_mean:.4g} -> {decision.mean_loss:.4g} on {decision.n:,} held-out targets{change}"
 
 
-def _rolled_back(decision: Decision) -> str:
-    return short(f"former champion serves again ({decision.note or decision.reason})", _ROOM - 10)
+def _told(rows: Iterable[tuple[str, str]]) -> Iterator[Entry]:
+    return (Entry(text=lead(name, rest, width=_ROOM)) for name, rest in rows)
 
 
 def _pending(inputs: DigestInputs) -> Section:
     trainings = [e for e in inputs.effects if e.status is EffectStatus.PENDING]
-    running = sum(e.attempts > 0 for e in trainings)
+    trainings.sort(key=lambda e: (-e.attempts, e.ordered_at, e.id))
     waiting = held(inputs)
-    entries = [Entry(text=lead(name_of(inputs, d.stream_id), _held(d), width=_ROOM)) for d in waiting]
-    entries += [
-        Entry(text=lead(name_of(inputs, e.stream_id), _training(e, inputs), width=_ROOM))
-        for e in sorted(trainings, key=lambda e: (-e.attempts, e.ordered_at, e.id))
-    ]
-    summary = (
-        f"{count(running, 'training')} running, {len(trainings) - running:,} queued, "
-        f"{len(waiting):,} held, {count(len(inputs.requests), 'request')}"
+    rows = chain(
+        ((name_of(inputs, d.stream_id), _held(d)) for d in waiting),
+        ((name_of(inputs, e.stream_id), _training(e, inputs)) for e in trainings),
     )
-    return _section(summary if entries or inputs.requests else "none", entries)
+    counts = [
+        f"{count(len(trainings), 'training')} under way" if trainings else "",
+        f"{count(len(waiting), 'proposal')} held" if waiting else "",
+        f"{count(len(inputs.requests), 'request')} not yet obeyed" if inputs.requests else "",
+    ]
+    return _section(", ".join(filter(None, counts)) or "none", len(waiting) + len(trainings), _told(rows))
 
 
 def _held(decision: Decision) -> str:
@@ -148,18 +153,21 @@ def _held(decision: Decision) -> str:
 
 
 def _training(effect: Effect, inputs: DigestInputs) -> str:
-    state = "training" if effect.attempts else "training queued"
-    late = ", past its deadline" if effect.deadline_at < inputs.now else ""
-    return f"{state} since {minute(effect.ordered_at)} ({effect.reason}){late}"
+    again = f", try {effect.attempts + 1}" if effect.attempts else ""
+    late = ", late" if effect.deadline_at < inputs.now else ""
+    return f"training since {minute(effect.ordered_at)} ({effect.reason}){again}{late}"
 
 
 def _needs_you(inputs: DigestInputs) -> Section:
-    entries = [Entry(text=item.text, command=item.command) for item in attention(inputs)]
-    return _section(count(len(entries), "item") if entries else "none", entries)
+    items = attention(inputs)
+    entries = (Entry(text=item.text, command=item.command) for item in items)
+    return _section(count(len(items), "item") if items else "none", len(items), entries)
 
 
 def _cost(inputs: DigestInputs) -> str:
-    spent = f"{count(inputs.n_trainings, 'training')}, {inputs.fit_cpu_s:,.0f} CPU-s"
+    hours = inputs.fit_cpu_s / 3600.0
+    cpu = f"{hours:,.0f} CPU-h" if hours >= 10.0 else f"{inputs.fit_cpu_s:,.0f} CPU-s"
+    spent = f"{count(inputs.n_trainings, 'training')}, {cpu}"
     if math.isnan(inputs.loss_ratio_mean):
         return f"{spent}; nothing scored against naive"
     return f"{spent}; loss {inputs.loss_ratio_mean:.2f} of naive (median {inputs.loss_ratio_median:.2f})"
@@ -183,7 +191,7 @@ def _honesty(inputs: DigestInputs) -> tuple[str, str, str]:
     return (
         f"promised: at most {inputs.alpha * n:,.0f} false alarms ({_share(inputs.alpha)} of {count(n, 'test')})",
         f"seen: {count(len(alarms), 'alarm')} ({_share(len(alarms) / n)}), true ones among them",
-        f"confirmed by a better challenger: {won:,}; not: {rest:,} ({lost:,} lost, {rest - lost:,} open)",
+        f"confirmed by proof: {won:,}; not: {rest:,} ({lost:,} lost, {rest - lost:,} open)",
     )
 
 
@@ -197,8 +205,8 @@ def _files(inputs: DigestInputs) -> str:
     if not rejected:
         return f"{taken}, none quarantined"
     reasons = sorted(inputs.rejected, key=lambda r: -r.count)
-    named = ", ".join(f"{r.reason} {r.count:,}" for r in reasons[:2])
-    return short(f"{taken}, {rejected:,} quarantined ({named})", _BODY)
+    start = f"{taken}, {rejected:,} quarantined: "
+    return start + some([f"{r.reason} {r.count:,}" for r in reasons], width=_BODY - len(start))
 
 
 def _orders(inputs: DigestInputs) -> str:
@@ -232,4 +240,8 @@ def _heartbeat(inputs: DigestInputs, needs: Section) -> tuple[str, str]:
     judged = f"judged to {minute(inputs.judged_until)}" if inputs.judged_until else "nothing judged yet"
     if inputs.last_tick_at is None or inputs.daemon_since is None:
         return news, f"{judged}; no daemon is running" if inputs.expects_daemon else f"{judged}; replayed"
-    return news, (f"{judged}; last tick {minute(inputs.last_tick_at)}, up since {minute(inputs.daemon_since)}")
+    return news, f"{judged}; last tick {minute(inputs.last_tick_at)}; up {_up(inputs.now - inputs.daemon_since)}"
+
+
+def _up(duration: timedelta) -> str:
+    return f"{duration.days:,} d" if duration.days else f"{duration // timedelta(hours=1)} h"

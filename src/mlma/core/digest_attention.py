@@ -21,7 +21,7 @@ from mlma.core.digest_parts import (
     name_of,
     weight,
 )
-from mlma.core.digest_words import WIDTH, command, count, lead, minute, rise, some
+from mlma.core.digest_words import WIDTH, command, count, lead, minute, rise, short, some
 from mlma.core.records import Decision, Finding
 
 LOSSES_IN_A_ROW = 2
@@ -87,7 +87,7 @@ def _stopped(inputs: DigestInputs) -> list[Item]:
 
 def _unread(inputs: DigestInputs) -> list[Item]:
     files = [path.rsplit("/", 1)[-1] for path in inputs.unreadable]
-    sources = _open(inputs, FindingKind.SOURCE_FAILED)
+    sources = [f for f in _open(inputs, FindingKind.SOURCE_FAILED) if f.last_at >= inputs.since]
     found = []
     if files:
         start = f"{count(len(files), 'file')} could not be read: "
@@ -137,11 +137,7 @@ def _waits(decision: Decision, effect: float) -> str:
     if decision.phase is Phase.PROMOTION:
         return f"{decision.held_by}, but a better challenger waits"
     if is_alarm(decision):
-        return (
-            f"{decision.held_by}, but alarms: loss {rise(effect)}"
-            if rise(effect)
-            else f"{decision.held_by}, but alarms"
-        )
+        return f"{decision.held_by}, but alarms: loss {rise(effect)}"
     return f"{decision.held_by}, holds {decision.proposed} ({decision.reason})"
 
 
@@ -153,7 +149,7 @@ def _model_failed(inputs: DigestInputs) -> list[Item]:
     return _items(
         cases,
         Severity.HIGH,
-        many="streams are served by naive, their models failed",
+        many="models failed, naive serves",
         order=lambda name: command("retrain", name, "--reason 'model failed'"),
     )
 
@@ -210,7 +206,7 @@ def _quarantined(inputs: DigestInputs) -> list[Item]:
 
 def _silent(inputs: DigestInputs) -> list[Item]:
     findings = _open(inputs, FindingKind.STREAM_SILENT)
-    cases = [_Case(name=f.subject, detail=f"sends nothing since {minute(f.first_at)}") for f in findings]
+    cases = [_Case(name=f.subject, detail=f.message) for f in findings]
     return _items(
         cases,
         Severity.MEDIUM,
@@ -223,30 +219,24 @@ def _other_findings(inputs: DigestInputs) -> list[Item]:
     found = []
     for kind in dict.fromkeys(f.kind for f in inputs.findings if f.kind not in _KNOWN_KINDS):
         cases = [_Case(name=f.subject, detail=f.message) for f in _open(inputs, kind)]
-        many = f"findings of kind {kind}"
+        many = f"findings of kind {short(kind)}"
         found += _items(cases, Severity.LOW, many=many, order=lambda _: "mlma status")
     return found
 
 
 def _refused(inputs: DigestInputs) -> list[Item]:
+    """Requests that could not be obeyed: they are consumed, so nobody else tells the one who asked."""
+    refused = [d for d in inputs.decisions if d.phase is Phase.REQUEST and d.held_by is not Hold.NOTHING]
     cases = [
-        _Case(
-            name=name_of(inputs, d.stream_id), detail="roll-back asked for, but there is no former champion", weight=0.0
-        )
-        for d in inputs.decisions
-        if d.held_by is Hold.NO_FORMER_CHAMPION
+        _Case(name=name_of(inputs, d.stream_id), detail=f"{d.proposed} asked for, but held: {d.held_by}", weight=0.0)
+        for d in refused
     ]
-    return _items(
-        cases,
-        Severity.LOW,
-        many="streams have no former champion to roll back to",
-        order=lambda name: command("versions", name),
-    )
+    return _items(cases, Severity.LOW, many="requests were held", order=_explain)
 
 
 def _items(cases: Sequence[_Case], severity: Severity, *, many: str, order: Callable[[str], str]) -> list[Item]:
     """Tell a few cases one by one, more as one item whose command is about the worst of them."""
-    ranked = sorted(cases, key=lambda case: -case.weight)
+    ranked = sorted(cases, key=lambda case: (-case.weight, case.name))
     if len(ranked) <= _ALONE:
         return [
             Item(
@@ -270,4 +260,4 @@ def _explain(name: str) -> str:
 def _open(inputs: DigestInputs, kind: str) -> list[Finding]:
     """Open findings of a kind, the oldest first."""
     found = [f for f in inputs.findings if f.kind == kind and f.closed_at is None]
-    return sorted(found, key=lambda f: f.first_at)
+    return sorted(found, key=lambda f: (f.first_at, f.subject))

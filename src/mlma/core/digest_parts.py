@@ -20,6 +20,8 @@ ALARMS = frozenset({Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_B
 ORDERS_HOLD = frozenset({Hold.FROZEN, Hold.PINNED})
 """Holds that an engineer's override causes, and that only a person ends."""
 
+_PHASES = tuple(Phase)
+
 
 class FindingKind(StrEnum):
     """Kinds of findings that a digest knows by name."""
@@ -181,9 +183,9 @@ def losing_streaks(promotions: Iterable[Decision]) -> dict[int, int]:
     return streaks
 
 
-def age(decision: Decision) -> tuple[int, datetime]:
-    """Sort key from the oldest to the newest decision."""
-    return decision.batch, decision.decided_at
+def age(decision: Decision) -> tuple[int, datetime, int]:
+    """Sort key from the oldest to the newest decision; at one moment a step of the loop follows the one before."""
+    return decision.batch, decision.decided_at, _PHASES.index(decision.phase)
 
 
 def is_alarm(decision: Decision) -> bool:
@@ -199,25 +201,22 @@ def latest_alarms(inputs: DigestInputs) -> dict[int, Decision]:
 def held(inputs: DigestInputs) -> list[Decision]:
     """Proposals that are still held, at most one a stream, the largest effect first.
 
-    What an override holds stays held until it is lifted; what a guard holds is proposed again after every
-    batch, so it is still held only when it was held after the last one.
+    A proposal lives until the next batch is judged. A request that was held is consumed and waits no longer.
     """
-    newest: dict[tuple[int, bool], Decision] = {}
-    for decision in sorted(inputs.decisions, key=age):
-        newest[decision.stream_id, decision.phase is Phase.PROMOTION] = decision
-    still = {d.stream_id: d for d in newest.values() if _still_held(d, inputs)}
-    return sorted(still.values(), key=lambda d: (-weight(d.effect), d.stream_id))
+    newest = {d.stream_id: d for d in sorted(inputs.decisions, key=age) if d.phase is not Phase.REQUEST}
+    still = [d for d in newest.values() if d.batch == inputs.last_batch and _still_held(d, inputs)]
+    return sorted(still, key=lambda d: (-weight(d.effect), d.stream_id))
 
 
 def _still_held(decision: Decision, inputs: DigestInputs) -> bool:
     if decision.held_by in ORDERS_HOLD:
         return decision.stream_id in inputs.holders
-    return decision.held_by in {Hold.COOLING_DOWN, Hold.TOO_LITTLE_DATA} and decision.batch == inputs.last_batch
+    return decision.held_by in {Hold.COOLING_DOWN, Hold.TOO_LITTLE_DATA}
 
 
 def weight(effect: float) -> float:
-    """Effect for ranking: infinite ones are large, missing ones nothing."""
-    return 0.0 if math.isnan(effect) else min(effect, 1e6)
+    """Size of an effect for ranking: infinite ones are large, missing ones nothing; a proof's gain is negative."""
+    return 0.0 if math.isnan(effect) else min(abs(effect), 1e6)
 
 
 def name_of(inputs: DigestInputs, stream_id: int) -> str:

@@ -42,10 +42,25 @@ def short(text: str, length: int = _NAME_LENGTH) -> str:
     return line if len(line) <= length else line[: max(0, length - 3)].rstrip() + "..."[:length]
 
 
+def short_name(name: str, length: int = _NAME_LENGTH) -> str:
+    """Name of at most ``length`` columns; its middle is left out, since names differ at their ends.
+
+    Examples
+    --------
+    >>> short_name("region-1/warehouse-7/apples", 20)
+    'region-1/...7/apples'
+    """
+    line = clean(name)
+    if len(line) <= length:
+        return line
+    end = (length - 3) // 2
+    return line[: length - 3 - end] + "..." + line[len(line) - end :]
+
+
 def lead(name: str, rest: str, *, width: int) -> str:
     """``name: rest`` within ``width``; the name is cut before the rest is, but eight columns of it stay."""
-    room = max(8, width - len(rest) - 2)
-    return short(f"{short(name, min(room, _NAME_LENGTH))}: {rest}", width)
+    sentence = clean(rest)
+    return short(f"{short_name(name, max(8, width - len(sentence) - 2))}: {sentence}", width)
 
 
 def some(names: Sequence[str], *, width: int) -> str:
@@ -56,14 +71,16 @@ def some(names: Sequence[str], *, width: int) -> str:
     >>> some(["LHR", "JFK", "ORD", "DFW"], width=18)
     'LHR, JFK, 2 more'
     """
-    text = short(names[0], max(8, width - 12)) if names else "none"
-    for n, name in enumerate(names[1:], start=2):
-        longer = f"{text}, {short(name)}"
-        left = len(names) - n
-        if len(longer) + (len(f", {left:,} more") if left else 0) > width:
-            return f"{text}, {left + 1:,} more"
-        text = longer
-    return text
+    told = ""
+    for n, name in enumerate(names):
+        left = len(names) - n - 1
+        more = f", {left:,} more" if left else ""
+        room = max(8, width - len(more))
+        longer = f"{told}, {short_name(name)}" if told else short_name(name, min(_NAME_LENGTH, room))
+        if told and len(longer) > room:
+            return f"{told}, {left + 1:,} more"
+        told = longer
+    return told or "none"
 
 
 def command(operation: str, subject: str, options: str = "") -> str:
