@@ -7,7 +7,7 @@ Here: the moderated batch-means test, the default, on one number per batch. The 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import digamma, polygamma
+from scipy.special import chdtr, digamma, polygamma
 
 from mlma.core.blocks import Floats
 from mlma.core.loss_test_result import LossTestResult, studentised
@@ -31,7 +31,11 @@ FEWEST_STREAMS = 4
 """Streams with a usable variance below which the fleet says nothing about its own spread."""
 
 LOWEST_SHARE = 1e-5
-"""Variances are floored at this share of their median before logs are taken (as limma does)."""
+"""Variances are raised to this share of their median before logs are taken (as Smyth's limma does)."""
+
+ROUNDING_SHARE = 1e-10
+"""Variances below this share of their median are rounding and count as zero; with one degree of freedom, chance
+makes fewer than 1 in 100,000 so small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +86,10 @@ def fit_prior(variance: Floats, df: Floats) -> Prior:
     precision (the random-effects moments of DerSimonian and Laird, 1986, which are Smyth's when all df are
     equal), so that many young streams do not drown the old ones.
 
-    Zeros have no logarithm and are left out of the moments; variances below `LOWEST_SHARE` of the median are
-    raised to it. With infinite df the variance is the pooled one, zeros included (its maximum likelihood
-    estimate; losses that are counts often repeat a mean), or the one of the log moments where that is larger,
-    so that dead streams, which have no spread at all, do not make the fleet look calmer than it is.
+    Zeros have no logarithm and are left out of the moments, as is what lies below `ROUNDING_SHARE` of the median
+    variance; variances below `LOWEST_SHARE` of it are raised to it. With infinite df the variance is the pooled one (its maximum likelihood estimate), in which
+    zeros count as far as rounding explains them: losses that are counts often repeat a mean, but dead streams
+    have no spread at all and must not make the fleet look calmer than it is.
 
     Examples
     --------
@@ -100,16 +104,17 @@ def fit_prior(variance: Floats, df: Floats) -> Prior:
     positive = known & (variance > 0.0)
     if np.count_nonzero(positive) < FEWEST_STREAMS:
         return NO_PRIOR
-    s2, d = variance[positive], df[positive]
-    s2 = np.maximum(s2, LOWEST_SHARE * float(np.median(s2)))
+    median = float(np.median(variance[positive]))
+    positive &= variance > ROUNDING_SHARE * median
+    s2, d = np.maximum(variance[positive], LOWEST_SHARE * median), df[positive]
     noise = polygamma(1, d / 2.0)
     e = np.log(s2) - digamma(d / 2.0) + np.log(d / 2.0)
     w = 1.0 / noise
     centre = np.average(e, weights=w)
     excess = (np.sum(w * np.square(e - centre)) - (len(e) - 1)) / (w.sum() - np.square(w).sum() / w.sum())
     if excess <= 0.0:
-        pooled = float(np.average(variance[known], weights=df[known]))
-        return Prior(df=float("inf"), variance=max(pooled, float(np.exp(centre))))
+        n_zero = int(np.count_nonzero(known)) - len(s2)
+        return Prior(df=float("inf"), variance=_pooled(s2, d, n_zero))
     d0 = 2.0 * _trigamma_inverse(float(excess))
     centre = np.average(e, weights=1.0 / (noise + excess))
     return Prior(df=d0, variance=float(np.exp(centre + digamma(d0 / 2.0) - np.log(d0 / 2.0))))
@@ -172,6 +177,19 @@ def moderated(recent: Floats, reference: Reference, prior: Prior, *, min_referen
         scale=np.maximum(1.0, np.abs(reference.mean)),
         ready=np.asarray(ready),
     )
+
+
+def _pooled(s2: Floats, df: Floats, n_zero: int) -> float:
+    """Pool positive variances and as many zeros as come from rounding.
+
+    On a lattice, the smallest positive variance that is common belongs to one step, and a zero to less than half
+    a step: a quarter of that variance. chi2_d says how many streams fall below it by chance.
+    """
+    pooled = float(np.average(s2, weights=df))
+    one_step = float(np.quantile(s2, 0.1))
+    below = chdtr(df, df * one_step / 4.0 / pooled)
+    counted = min(float(n_zero), float(np.sum(below / (1.0 - below))))
+    return pooled / (1.0 + counted / len(s2))
 
 
 def _trigamma_inverse(value: float) -> float:

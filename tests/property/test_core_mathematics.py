@@ -1,0 +1,198 @@
+"""Properties of the loss tests that hold for any losses."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mlma.core.fleet import alarms
+from mlma.core.loss_tests import (
+    NO_PRIOR,
+    Prior,
+    fit_prior,
+    hac_mean,
+    kolmogorov_smirnov,
+    mann_whitney,
+    moderated,
+    welch,
+)
+from mlma.core.losses import batch_mean, loss
+from mlma.core.reference import anchored_membership, membership, summarise
+from mlma.core.settings import FleetRule, LossName, ReferencePolicy
+
+SINGLE_LOSS_TESTS = [welch, mann_whitney, kolmogorov_smirnov, hac_mean]
+VALUES = st.one_of(
+    st.just(np.nan), st.integers(0, 6).map(float), st.floats(0.0, 1e4, allow_subnormal=False).map(lambda x: round(x, 3))
+)
+FEW = settings(max_examples=40, deadline=None)
+
+
+def losses(streams, n):
+    return hnp.arrays(np.float64, (streams, n), elements=VALUES)
+
+
+@pytest.mark.parametrize("test", SINGLE_LOSS_TESTS)
+@FEW
+@given(recent=losses(3, 9), reference=losses(3, 14))
+def test_p_values_are_probabilities_exactly_where_ready(test, recent, reference):
+    result = test(recent, reference, min_n=3)
+    enough = ((~np.isnan(recent)).sum(1) >= 3) & ((~np.isnan(reference)).sum(1) >= 3)
+    assert (result.ready == enough).all()
+    assert (np.isnan(result.p_value) == ~enough).all()
+    assert ((result.p_value[enough] >= 0) & (result.p_value[enough] <= 1)).all()
+
+
+@pytest.mark.parametrize("test", SINGLE_LOSS_TESTS)
+@FEW
+@given(recent=losses(4, 9), reference=losses(4, 14), order=st.permutations(range(4)))
+def test_row_order_never_matters(test, recent, reference, order):
+    there = test(recent, reference, min_n=3)
+    moved = test(recent[order], reference[order], min_n=3)
+    np.testing.assert_array_equal(moved.p_value, there.p_value[order])
+    np.testing.assert_array_equal(moved.statistic, there.statistic[order])
+
+
+@pytest.mark.parametrize("test", SINGLE_LOSS_TESTS)
+@FEW
+@given(recent=losses(2, 9), reference=losses(2, 14))
+def test_a_stream_without_losses_changes_no_other(test, recent, reference):
+    alone = test(recent, reference, min_n=3)
+    beside = test(
+        np.vstack([recent, np.full((1, 9), np.nan)]), np.vstack([reference, np.full((1, 14), np.nan)]), min_n=3
+    )
+    np.testing.assert_array_equal(beside.p_value[:2], alone.p_value)
+    assert not beside.ready[2]
+
+
+@pytest.mark.parametrize("test", SINGLE_LOSS_TESTS)
+@FEW
+@given(recent=losses(2, 9), reference=losses(2, 14), power=st.integers(-8, 8))
+def test_the_unit_of_the_loss_never_matters(test, recent, reference, power):
+    unit = 2.0**power  # exact in floating point
+    here, there = (test(recent * u, reference * u, min_n=3) for u in (1.0, unit))
+    np.testing.assert_allclose(there.p_value, here.p_value, rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize("test", [mann_whitney, kolmogorov_smirnov])
+@FEW
+@given(recent=losses(2, 9), reference=losses(2, 14))
+def test_rank_tests_see_only_the_order(test, recent, reference):
+    here, there = test(recent, reference, min_n=3), test(recent**3 + 1, reference**3 + 1, min_n=3)
+    np.testing.assert_array_equal(there.p_value, here.p_value)
+
+
+BATCH_VALUES = hnp.arrays(
+    np.float64, (6, 8), elements=st.one_of(st.just(np.nan), st.integers(-40, 40).map(lambda k: k / 8))
+)
+
+
+def _moderated(x, recent):
+    since = np.full(len(x), -1)
+    members = membership(x, np.arange(x.shape[1]), since, policy=ReferencePolicy.POOLED, size=5)
+    reference = summarise(x, members)
+    return moderated(recent, reference, fit_prior(reference.variance, reference.m - 1.0))
+
+
+@FEW
+@given(x=BATCH_VALUES, order=st.permutations(range(6)))
+def test_moderated_test_does_not_depend_on_row_order(x, order):
+    there, moved = _moderated(x[:, :7], x[:, 7]), _moderated(x[order][:, :7], x[order][:, 7])
+    np.testing.assert_allclose(moved.p_value, there.p_value[order], rtol=1e-6, atol=1e-12)
+
+
+@FEW
+@given(x=BATCH_VALUES)
+def test_moderated_test_ignores_streams_without_batches(x):
+    alone = _moderated(x[:, :7], x[:, 7])
+    beside = _moderated(np.vstack([x[:, :7], np.full((2, 7), np.nan)]), np.append(x[:, 7], [1.0, np.nan]))
+    np.testing.assert_allclose(beside.p_value[:6], alone.p_value, rtol=1e-9, atol=1e-15)
+    assert not beside.ready[6:].any()
+
+
+@FEW
+@given(x=BATCH_VALUES, shift=st.integers(-1000, 1000))
+def test_moderated_test_does_not_depend_on_a_shift_of_log_losses(x, shift):
+    here, there = _moderated(x[:, :7], x[:, 7]), _moderated(x[:, :7] + shift, x[:, 7] + shift)
+    np.testing.assert_allclose(there.p_value, here.p_value, rtol=1e-6, atol=1e-12)
+
+
+@FEW
+@given(x=BATCH_VALUES, rise=st.floats(0.0, 3.0), df=st.sampled_from([0.0, 3.0, float("inf")]))
+def test_a_larger_recent_loss_never_raises_the_p_value(x, rise, df):
+    reference = summarise(x[:, :7], np.isfinite(x[:, :7]))
+    prior = Prior(df=df, variance=0.2) if df else NO_PRIOR
+    low = moderated(x[:, 7], reference, prior).p_value
+    high = moderated(x[:, 7] + rise, reference, prior).p_value
+    assert (np.isnan(low) == np.isnan(high)).all()
+    assert ((high <= low) | np.isnan(low)).all()
+
+
+@FEW
+@given(x=BATCH_VALUES, since=hnp.arrays(np.int64, 6, elements=st.integers(-1, 8)), size=st.integers(1, 9))
+@pytest.mark.parametrize("policy", list(ReferencePolicy))
+def test_reference_holds_only_finite_batches_since_and_no_more_than_its_size(policy, x, since, size):
+    batches = np.arange(8)
+    members = membership(x, batches, since, policy=policy, size=size)
+    anchored = anchored_membership(x, batches, since, size=size)
+    for chosen in (members, anchored):
+        assert np.isfinite(x[chosen]).all()
+        assert (np.broadcast_to(batches, x.shape)[chosen] > np.repeat(since, chosen.sum(1))).all()
+        assert (chosen.sum(1) <= max(2, size)).all()
+
+
+@FEW
+@given(x=BATCH_VALUES, size=st.integers(4, 8))
+def test_best_run_has_the_lowest_mean_of_all_runs(x, size):
+    members = membership(x, np.arange(8), np.full(6, -1), policy=ReferencePolicy.BEST, size=size)
+    for row, chosen in zip(x, members, strict=True):
+        valid = row[np.isfinite(row)]
+        width = size // 2
+        if len(valid) >= width:
+            runs = [valid[i : i + width].mean() for i in range(len(valid) - width + 1)]
+            assert row[chosen].mean() == pytest.approx(min(runs), abs=1e-12)
+            assert chosen.sum() == width
+
+
+@FEW
+@given(p=hnp.arrays(np.float64, 12, elements=st.one_of(st.just(np.nan), st.floats(0.0, 1.0))))
+def test_stricter_rules_alarm_on_a_subset(p):
+    ready = np.ones(12, dtype=bool)
+    bonferroni, bh, none = (
+        alarms(p, ready=ready, alpha=0.1, rule=rule) for rule in (FleetRule.BONFERRONI, FleetRule.BH, FleetRule.NONE)
+    )
+    assert (bonferroni <= bh).all()
+    assert (bh <= none).all()
+
+
+@FEW
+@given(
+    p=hnp.arrays(np.float64, 12, elements=st.floats(0.0, 1.0)),
+    order=st.permutations(range(12)),
+    rule=st.sampled_from(FleetRule),
+)
+def test_alarms_do_not_depend_on_row_order(p, order, rule):
+    ready = np.ones(12, dtype=bool)
+    there = alarms(p, ready=ready, alpha=0.1, rule=rule)
+    assert (alarms(p[order], ready=ready, alpha=0.1, rule=rule) == there[order]).all()
+
+
+@FEW
+@given(y=losses(2, 5), forecast=losses(2, 5), name=st.sampled_from(LossName), quantile=st.floats(0.05, 0.95))
+def test_losses_are_never_negative_and_zero_for_a_perfect_forecast(y, forecast, name, quantile):
+    value = loss(name, y, forecast, quantile=quantile)
+    assert (np.isnan(value) == (np.isnan(y) | np.isnan(forecast))).all()
+    assert (value[~np.isnan(value)] >= 0).all()
+    perfect = loss(name, y, y, quantile=quantile)
+    assert (perfect[~np.isnan(y)] <= 1e-5).all()
+
+
+@FEW
+@given(values=losses(3, 10), share=st.floats(0.0, 1.0))
+def test_batch_mean_lies_between_the_losses(values, share):
+    batch = batch_mean(values, min_share=share)
+    for row, mean, n in zip(values, batch.mean, batch.n, strict=True):
+        present = row[~np.isnan(row)]
+        assert n == len(present)
+        if not np.isnan(mean):
+            assert present.min() - 1e-9 <= mean <= present.max() + 1e-9
