@@ -1,0 +1,126 @@
+"""Everything that an engineer may set, with defaults that run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mlma.config.fields import Count, Cron, PolicyText, Section, Zone
+from mlma.config.loop import AdmissionSection, LifeSection, ModelSection, ScheduleSection, TestingSection
+
+ENV_PREFIX = "MLMA_"
+ENV_DELIMITER = "__"
+
+
+class StateSection(Section):
+    """Where everything that must survive is kept."""
+
+    path: Path = Field(Path("state"), description="directory of the control plane, history, artifacts and checkpoints")
+
+
+class SourceSection(Section):
+    """Where observations come from and what the columns are called."""
+
+    path: Path = Field(Path("inbox"), description="directory that is watched; files in it are never changed")
+    patterns: tuple[str, ...] = Field(
+        ("*.parquet", "*.csv", "*.csv.gz"), min_length=1, description="globs of the files, relative to path"
+    )
+    stream_column: str = Field("stream", min_length=1, description="column with the stream's name")
+    time_column: str = Field("ts", min_length=1, description="column with the time")
+    value_column: str = Field("y", min_length=1, description="column with the observed value")
+    label_columns: tuple[str, ...] = Field((), description="columns that become labels of the stream")
+    timezone: Zone = Field("UTC", description="IANA zone of times without an offset")
+
+
+class ExecutorSection(Section):
+    """What the shards run on."""
+
+    kind: Literal["ray", "inline"] = Field(
+        "ray", description="ray: shards and trainings in processes; inline: all in this process, without Ray"
+    )
+    shards: Count = Field(
+        "auto", description="actors that keep the streams, from 1; auto: one a core; fixed for a state"
+    )
+    workers: Count = Field("auto", description="trainings at the same time, from 1; auto: one a core")
+    address: str = Field(
+        "local", min_length=1, description="local: a Ray of its own; auto or host:port: a running cluster"
+    )
+
+
+class TargetSection(Section):
+    """One receiver of the digest."""
+
+    name: str = Field(min_length=1, description="how it is called in status and deliveries; holds no secret")
+    url: SecretStr = Field(description="Apprise URL such as mailto://user:password@host; never shown")
+
+
+class DigestSection(Section):
+    """When the digest is made and who gets it."""
+
+    cron: Cron = Field("0 7 * * *", description="five cron fields: minute hour day month weekday")
+    timezone: Zone = Field("UTC", description="IANA zone of the cron fields and of the times in the digest")
+    targets: tuple[TargetSection, ...] = Field((), description="receivers, each with name and url")
+
+    @field_validator("targets")
+    @classmethod
+    def _distinct(cls, targets: tuple[TargetSection, ...]) -> tuple[TargetSection, ...]:
+        names = [target.name for target in targets]
+        if len(set(names)) < len(names):
+            raise ValueError("expected a different name for each target")
+        return targets
+
+    def urls(self) -> Mapping[str, str]:
+        """Apprise URLs by target; secret, only for the notifier."""
+        return {target.name: target.url.get_secret_value() for target in self.targets}
+
+
+class DaemonSection(Section):
+    """The rhythm of `mlma run` and what it logs."""
+
+    tick_s: float = Field(1.0, gt=0, le=3600, description="seconds between two looks, in (0, 3600]")
+    heartbeat_s: float = Field(5.0, gt=0, le=300, description="seconds between two renewals of the lease, in (0, 300]")
+    settle_s: float = Field(
+        2.0, ge=0, le=3600, description="a file unchanged for this many seconds is complete, in [0, 3600]"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="console: for people; json: one object a line; auto: console on a terminal"
+    )
+
+
+class Settings(BaseSettings):
+    """All settings. Environment variables are ``MLMA_<SECTION>__<KEY>`` and go before the file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+    )
+
+    state: StateSection = Field(StateSection(), description="where everything is kept")
+    source: SourceSection = Field(SourceSection(), description="where observations come from")
+    schedule: ScheduleSection = Field(ScheduleSection(), description="event time")
+    model: ModelSection = Field(ModelSection(), description="what a stream is forecast with")
+    testing: TestingSection = Field(TestingSection(), description="the loss test")
+    life: LifeSection = Field(LifeSection(), description="life of a version")
+    admission: AdmissionSection = Field(AdmissionSection(), description="what rows must satisfy")
+    policy: PolicyText = Field(
+        "mlma", description="when streams are retrained: never, always, calendar:K (batches, K >= 1) or mlma"
+    )
+    executor: ExecutorSection = Field(ExecutorSection(), description="what the shards run on")
+    digest: DigestSection = Field(DigestSection(), description="the engineer's page")
+    daemon: DaemonSection = Field(DaemonSection(), description="rhythm and logs of mlma run")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.admission.lateness % self.schedule.frequency:
+            raise ValueError("admission.lateness must be a whole number of slots of schedule.frequency")
+        return self
+
+    def show(self) -> dict[str, object]:
+        """Return all settings as plain values, durations as text and secrets masked."""
+        return self.model_dump(mode="json")
