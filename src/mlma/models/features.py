@@ -27,8 +27,8 @@ class Features:
       one that every target of a forecast knows, and one that is a week older than the last of these; plus
       multiples of the season, so that the same weekday is there for long horizons too;
     - ``lag_mean``: the mean of the first seven;
-    - ``last``, ``last_mean``, ``day_before_mean`` (horizons shorter than a day): the last value before the
-      origin, the mean over one horizon before the origin, and the mean of the same slots a day earlier;
+    - ``last``, ``last_day_before`` (horizons shorter than a day): the last value before the origin, and the
+      value a day before that one;
     - ``level_N``: mean of the N days before the origin, for 1, 7 and 28 days;
     - ``lead``: slots from the origin to the target, where the slot of the day does not tell it;
     - ``slot_of_day``, ``weekday`` (0 is Monday), ``day_of_month``, in UTC, where they vary.
@@ -56,7 +56,7 @@ class Features:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns of `build`, in order."""
-        recent = ("last", "last_mean", "day_before_mean") if self._is_intraday else ()
+        recent = ("last", "last_day_before") if self._is_intraday else ()
         levels = tuple(f"level_{days}" for days in LEVEL_DAYS)
         return (
             *(f"lag_{lag}" for lag in self._lags),
@@ -135,21 +135,14 @@ class Features:
         """Level features by origin, each of shape (S, origins); ``past`` ends at the last origin."""
         schedule, lookback = self.schedule, self.lookback
         day, horizon = schedule.slots_per_day, schedule.horizon
-        step = gcd(day, horizon)
-        stride = horizon // step  # windows between two origins
-
-        def at_origins(means: Floats, before: int) -> Floats:
-            """Of the windows, those that start ``before`` slots before an origin."""
-            return means[:, (lookback - before) // step :: stride]
-
         levels = []
         if self._is_intraday:
-            recent = window_means(past, step=step, unit=horizon, factors=())[0]
-            n_origins = (past.shape[1] - lookback) // horizon + 1
-            levels = [past[:, lookback - 1 :: horizon], at_origins(recent, horizon)]
-            levels.append(at_origins(recent, horizon + day)[:, :n_origins])
+            levels = [past[:, before::horizon] for before in (lookback - 1, lookback - 1 - day)]
+        step = gcd(day, horizon)
         by_size = window_means(past, step=step, unit=day, factors=LEVEL_FACTORS)
-        return levels + [at_origins(means, days * day) for days, means in zip(LEVEL_DAYS, by_size, strict=True)]
+        for days, means in zip(LEVEL_DAYS, by_size, strict=True):  # of all windows, those that end at an origin
+            levels.append(means[:, (lookback - days * day) // step :: horizon // step])
+        return levels
 
     def _calendar(self, targets: Ints) -> list[Floats]:
         """Calendar features in the order of their names, each of shape (targets,)."""
