@@ -8,7 +8,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.signal import lfilter
@@ -266,30 +266,17 @@ def render(table: list[Row], shares: dict[str, dict[int, Cell]], *, streams: int
 
 
 def _document(table: list[Row], shares: dict[str, dict[int, Cell]], *, streams: int, seed: int) -> str:
-    def cells(by_size: dict[int, Cell]) -> dict[str, dict[str, float]]:
-        return {str(m): {"level": cell.level, "power": cell.power} for m, cell in by_size.items()}
-
-    return json.dumps(
-        {
-            "alpha": ALPHA,
-            "shift_sd": SHIFT,
-            "batch": BATCH,
-            "streams": streams,
-            "seed": seed,
-            "rows": [
-                {
-                    "losses": row.losses,
-                    "moderated": cells(row.moderated),
-                    "plain_m2": {"level": row.plain.level, "power": row.plain.power},
-                    "level_m3": row.others,
-                }
-                for row in table
-            ],
-            "within_mixed_fleet": {name: cells(by_size) for name, by_size in shares.items()},
-            "misses": misses(table),
-        },
-        indent=2,
-    )
+    document = {
+        "alpha": ALPHA,
+        "shift_sd": SHIFT,
+        "batch": BATCH,
+        "streams": streams,
+        "seed": seed,
+        "rows": [asdict(row) for row in table],
+        "within_mixed_fleet": {name: {m: asdict(cell) for m, cell in cells.items()} for name, cells in shares.items()},
+        "misses": misses(table),
+    }
+    return json.dumps(document, indent=2)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -86,10 +86,11 @@ def fit_prior(variance: Floats, df: Floats) -> Prior:
     precision (the random-effects moments of DerSimonian and Laird, 1986, which are Smyth's when all df are
     equal), so that many young streams do not drown the old ones.
 
-    Zeros have no logarithm and are left out of the moments, as is what lies below `ROUNDING_SHARE` of the median
-    variance; variances below `LOWEST_SHARE` of it are raised to it. With infinite df the variance is the pooled one (its maximum likelihood estimate), in which
-    zeros count as far as rounding explains them: losses that are counts often repeat a mean, but dead streams
-    have no spread at all and must not make the fleet look calmer than it is.
+    Zeros have no logarithm and are left out of the moments, as is what lies below `ROUNDING_SHARE` of the
+    median variance; variances below `LOWEST_SHARE` of it are raised to it. With infinite df the variance is
+    the pooled one (its maximum likelihood estimate), in which zeros count as far as rounding explains them:
+    losses that are counts often repeat a mean, but dead streams have no spread at all and must not make the
+    fleet look calmer than it is.
 
     Examples
     --------
