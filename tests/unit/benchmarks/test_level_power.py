@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks import level_power
@@ -26,6 +27,15 @@ def test_moderation_finds_what_the_plain_prediction_t_misses():
 def test_mixed_fleet_keeps_the_level_on_average():
     fleet = level_power.mixed(m=3, streams=STREAMS, seed=SEED)
     assert 0.025 <= level_power.batch_cell(fleet).level <= 0.065
+
+
+@pytest.mark.parametrize("m", [2, 3, 5, 8])
+@pytest.mark.parametrize("events", [2, 5])
+def test_log_floor_keeps_the_level_of_batches_with_few_events(events, m):
+    # 6,000 streams: standard error 0.3 % at 5 %
+    counts = np.random.default_rng([SEED, m]).poisson(events / 96, (6000, m + 1, 96)).astype(float)
+    fleet = level_power.Fleet(reference=counts[:, :m], healthy=counts[:, m], degraded=counts[:, m])
+    assert 0.025 <= level_power.batch_cell(fleet).level <= 0.06
 
 
 def test_command_prints_tables_and_json(capsys):
