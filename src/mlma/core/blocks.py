@@ -90,36 +90,31 @@ class DecisionBlock:
     def __len__(self) -> int:
         return len(self.stream_id)
 
+    def decision(self, row: int) -> Decision:
+        """One row of the block as a record."""
+        return Decision(
+            stream_id=int(self.stream_id[row]),
+            batch=self.batch,
+            phase=self.phase,
+            action=ACTIONS[self.action[row]],
+            proposed=ACTIONS[self.proposed[row]],
+            reason=REASONS[self.reason[row]],
+            held_by=HOLDS[self.held_by[row]],
+            decided_at=self.decided_at,
+            n=int(self.n[row]),
+            mean_loss=float(self.mean_loss[row]),
+            naive_loss=float(self.naive_loss[row]),
+            p_value=float(self.p_value[row]),
+            effect=float(self.effect[row]),
+            adaptive_mean=float(self.adaptive_mean[row]),
+            anchored_mean=float(self.anchored_mean[row]),
+            n_reference=int(self.n_reference[row]),
+            version_id=self.version_id[row],
+        )
+
     def decisions(self) -> Iterator[Decision]:
         """Rows of the block as records, in order."""
-        columns = zip(
-            self.stream_id.tolist(), self.action.tolist(), self.proposed.tolist(), self.reason.tolist(),
-            self.held_by.tolist(), self.n.tolist(), self.mean_loss.tolist(), self.naive_loss.tolist(),
-            self.p_value.tolist(), self.effect.tolist(), self.adaptive_mean.tolist(),
-            self.anchored_mean.tolist(), self.n_reference.tolist(), self.version_id, strict=True,
-        )  # fmt: skip
-        for (
-            stream,
-            action,
-            proposed,
-            reason,
-            held,
-            n,
-            loss,
-            naive,
-            p,
-            effect,
-            adaptive,
-            anchored,
-            m,
-            version,
-        ) in columns:
-            yield Decision(
-                stream_id=stream, batch=self.batch, phase=self.phase, action=ACTIONS[action],
-                proposed=ACTIONS[proposed], reason=REASONS[reason], held_by=HOLDS[held],
-                decided_at=self.decided_at, n=n, mean_loss=loss, naive_loss=naive, p_value=p, effect=effect,
-                adaptive_mean=adaptive, anchored_mean=anchored, n_reference=m, version_id=version,
-            )  # fmt: skip
+        return (self.decision(row) for row in range(len(self)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

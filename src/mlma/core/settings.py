@@ -87,7 +87,7 @@ class LifeSettings:
 
     warmup: int  # slots after the anchor before the first batch is looked at
     min_rows: int  # clean observations in the train window that a training needs
-    cooldown: int = 1  # batches after a training before the next one
+    cooldown: int = 2  # batches after a training before the next one
     proof: bool = True  # False: the latest version serves without a comparison (baselines only)
     promotion_floor: float = 0.0  # relative gain on the held-out targets that a challenger must show
     training_deadline: timedelta = timedelta(minutes=30)
@@ -101,5 +101,7 @@ class AdmissionSettings:
     future_tolerance: timedelta = timedelta(minutes=5)
     absurd_factor: float = 100.0  # times the stream's own robust scale; 0 switches the check off
     absurd_min_rows: int = 48  # observations of a stream before the check speaks
-    watermark_share: float = 0.01  # share of the streams that must have moved on before a batch closes
+    watermark_share: float = (
+        0.5  # share of the active streams that must have reached its end before a batch closes
+    )
     lateness: int = 0  # slots that a batch is held open after its end

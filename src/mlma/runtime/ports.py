@@ -76,7 +76,9 @@ class ControlStore(Protocol):
         """Store a request; returns its id."""
 
     # reading
-    def lease(self) -> Lease | None: ...
+    def lease(self) -> Lease | None:
+        """The lease as it was last written, None when nobody holds one."""
+
     def streams(self) -> list[Stream]:
         """All streams in order of id."""
 
@@ -146,11 +148,15 @@ class History(Protocol):
     def discard_observations_after(self, seq: int) -> None:
         """Remove what was stored for files that were never recorded in the control plane."""
 
-    def append_forecasts(self, shard: int, block: ForecastBlock) -> None: ...
+    def append_forecasts(self, shard: int, block: ForecastBlock) -> None:
+        """Store forecasts as they were issued."""
+
     def forecasts(self, shard: int, *, first_slot: int, last_slot: int) -> list[ForecastBlock]:
         """Blocks in order of origin with the targets in [first_slot, last_slot]."""
 
-    def append_losses(self, shard: int, block: LossBlock) -> None: ...
+    def append_losses(self, shard: int, block: LossBlock) -> None:
+        """Store the outcomes and forecasts of a closed batch."""
+
     def losses(self, shard: int, *, first_batch: int, last_batch: int) -> list[LossBlock]:
         """Blocks of the batches in [first_batch, last_batch] that exist, in order."""
 

@@ -1,0 +1,95 @@
+"""Closing a batch: evidence, verdict, proposal, guard, decision, record. One straight line."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlma.core import guards, judge, policy
+from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock
+from mlma.core.decisions import Action, Phase
+from mlma.core.judge import Evidence, Verdict
+from mlma.core.records import NAIVE, Finding
+from mlma.runtime.ports import Commit
+
+if TYPE_CHECKING:
+    from mlma.runtime.engine import Engine
+
+SILENT_BATCHES = 2
+"""Batches without an observation after which a stream is reported silent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """One closed batch, for whoever observes the engine; arrays of shape (streams,)."""
+
+    batch: int
+    evidence: Evidence
+    verdict: Verdict
+    decisions: DecisionBlock
+    has_version: Bools  # a trained version was serving in the whole batch
+
+
+def close(engine: "Engine", batch: int) -> None:
+    """Judge a batch and record what was decided, with the trainings that it orders, in one transaction."""
+    fleet, settings, now = engine.fleet, engine.settings, engine.clock.now()
+    excluded = engine.excluded(batch)
+    evidence = judge.gather(engine.executor.score(batch, fleet.since, excluded), fleet.n_streams)
+    bad = np.zeros(fleet.n_streams, dtype=np.bool_) if excluded is None else excluded[:, -1]
+    verdict = judge.judge(evidence, settings.testing, excluded=bad)
+    has_version = fleet.has_version()
+    served = has_version & (fleet.since < batch)
+    proposal = policy.propose(
+        settings.policy,
+        verdict,
+        has_version=has_version,
+        age=batch - fleet.trained,
+        failed=served & evidence.fallback,
+    )
+    guarded = guards.guard(proposal, engine.circumstances(evidence.n_rows, evidence.last_slot, batch))
+    block = DecisionBlock(
+        batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=evidence.stream_id, action=guarded.action,
+        proposed=proposal.action, reason=proposal.reason, held_by=guarded.held_by, n=evidence.n,
+        mean_loss=evidence.mean_loss, naive_loss=evidence.naive_loss, p_value=verdict.p_value,
+        effect=verdict.effect, adaptive_mean=evidence.adaptive_loss, anchored_mean=evidence.anchored_loss,
+        n_reference=evidence.adaptive.m, version_id=_serving_ids(engine),
+    )  # fmt: skip
+    effects = [
+        engine.trainings.order(int(stream_id), batch, REASONS[block.reason[stream_id]], n=0)
+        for stream_id in np.flatnonzero(guarded.action != ACTION_CODE[Action.KEEP])
+    ]
+    findings = _findings(engine, evidence, served, batch, now)
+    engine.store.record(Commit(cursor=batch, block=block, effects=effects, findings=findings))
+    closed = Closed(batch=batch, evidence=evidence, verdict=verdict, decisions=block, has_version=served)
+    engine.closed(closed, effects)
+
+
+def _serving_ids(engine: "Engine") -> tuple[str, ...]:
+    lines = engine.fleet.lines
+    return tuple(line[-1] if (line := lines.get(i)) else NAIVE for i in range(engine.fleet.n_streams))
+
+
+def _findings(engine: "Engine", evidence: Evidence, served: Bools, batch: int, now: datetime) -> list[Finding]:
+    """Streams that fell silent or spoke again, and champions that recovered."""
+    schedule, streams = engine.settings.schedule, engine.fleet.streams
+    age = schedule.first_slot(batch) - evidence.last_slot
+    silent = (evidence.last_slot >= 0) & (age > (SILENT_BATCHES - 1) * schedule.batch)
+    healed = served & ~evidence.fallback
+    found = []
+    for stream_id in np.flatnonzero(silent).tolist():
+        last = schedule.time_of(int(evidence.last_slot[stream_id]))
+        found.append(
+            Finding(
+                kind="stream_silent", subject=streams[stream_id].name, first_at=now, last_at=now,
+                message=f"no observation since {last:%Y-%m-%d %H:%M} UTC",
+            )
+        )  # fmt: skip
+    for finding in engine.store.findings(open_only=True):
+        stream_id = engine.fleet.ids.get(finding.subject, -1)
+        if stream_id < 0:
+            continue
+        ended = {"stream_silent": ~silent, "model_failed": healed}.get(finding.kind)
+        if ended is not None and ended[stream_id]:
+            found.append(engine.ended(finding, now))
+    return found

@@ -1,0 +1,216 @@
+"""The long-lived process: takes in what arrives, ticks, sends digests, keeps the lease, and stops when told to."""
+
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import FrameType
+from typing import Protocol
+
+import structlog
+
+from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError
+from mlma.core.records import Lease, SourceFile
+from mlma.core.rows import Rows
+from mlma.runtime import digests
+from mlma.runtime.engine import Engine, refuse
+from mlma.runtime.ports import Clock, ControlStore, Notifier
+
+log = structlog.get_logger(__name__)
+
+
+class Found(Protocol):
+    """A file that a source has found."""
+
+    @property
+    def path(self) -> str:
+        """Path relative to the source."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the content."""
+
+
+class Source(Protocol):
+    """Where files come from."""
+
+    def new_files(self, known: Mapping[str, str]) -> Sequence[Found]:
+        """Files that are complete and not in ``known`` (path to fingerprint), in the order to be taken."""
+
+    def read(self, found: Found) -> Rows:
+        """Rows of a file. Raises SourceError when it cannot be read as a whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonSettings:
+    """How often the daemon looks, and when it reports."""
+
+    tick: timedelta = timedelta(seconds=5)
+    heartbeat: timedelta = timedelta(seconds=5)
+    digest_cron: str = "0 7 * * *"
+    digest_timezone: str = "UTC"
+
+    @property
+    def lease_timeout(self) -> timedelta:
+        """Age of a heartbeat after which its daemon is taken for dead."""
+        return 6 * self.heartbeat
+
+
+@dataclass
+class Daemon:
+    """Keeps one state. ``make_engine`` is called when the first rows fix the anchor, or a state exists already."""
+
+    store: ControlStore
+    source: Source
+    clock: Clock
+    notifier: Notifier
+    settings: DaemonSettings
+    make_engine: Callable[[Sequence[Rows]], Engine | None]
+    _engine: Engine | None = None
+    _holder: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _failing: str = ""
+    _known: dict[str, str] = field(default_factory=dict)
+    _started: datetime | None = None
+    _last_beat: datetime | None = None
+
+    def run(self, *, once: bool = False) -> None:
+        """Work until SIGTERM or SIGINT; with ``once`` until nothing is left to do.
+
+        Raises
+        ------
+        StopDaemonError
+            Another daemon keeps the state, or the state contradicts the configuration.
+        """
+        self._take_lease()
+        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        beating = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
+        beating.start()
+        log.info("daemon_started", holder=self._holder)
+        try:
+            self._known = {file.path: file.fingerprint for file in self.store.files()}
+            while not self._stop.is_set():
+                moved = self._pass()
+                if once and not moved:
+                    break
+                self._stop.wait(0 if moved else self.settings.tick.total_seconds())
+        finally:
+            self._stop.set()
+            beating.join(timeout=10)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            if self._engine is not None:
+                self._engine.close()
+            self.store.release_lease(self._holder)
+            log.info("daemon_stopped", holder=self._holder)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  the signature is given
+        self._stop.set()
+
+    # one pass
+
+    def _pass(self) -> bool:
+        try:
+            moved = self._take_files()
+            if self._engine is not None:
+                moved |= self._engine.tick()
+            self._report()
+        except RetryLaterError as error:
+            if self._failing != str(error):
+                log.warning("tick_failed", error=str(error))
+            self._failing = str(error)
+            return False
+        if self._failing:
+            log.info("tick_recovered", error=self._failing)
+            self._failing = ""
+        return moved
+
+    def _take_files(self) -> bool:
+        found = self.source.new_files(self._known)
+        waiting: list[tuple[Found, Rows]] = []
+        for file in found:
+            if self._stop.is_set() and self._engine is not None:
+                break
+            rows = self._read(file)
+            if rows is None:
+                continue
+            if self._engine is None:
+                waiting.append((file, rows))
+            else:
+                self._take(file, rows)
+        if self._engine is None:
+            self._engine = self.make_engine([rows for _, rows in waiting])
+            if self._engine is not None:
+                for file, rows in waiting:
+                    self._take(file, rows)
+        return bool(found)
+
+    def _read(self, file: Found) -> Rows | None:
+        try:
+            return self.source.read(file)
+        except SourceError as error:
+            log.warning("file_refused", path=file.path, error=str(error))
+            if self._engine is None:
+                refuse(self.store, self.clock.now(), path=file.path, fingerprint=file.fingerprint, error=str(error))
+            else:
+                self._engine.refuse(path=file.path, fingerprint=file.fingerprint, error=str(error))
+            self._known[file.path] = file.fingerprint
+            return None
+
+    def _take(self, file: Found, rows: Rows) -> None:
+        assert self._engine is not None
+        taken: SourceFile = self._engine.take(rows, path=file.path, fingerprint=file.fingerprint)
+        self._known[file.path] = file.fingerprint
+        log.info(
+            "file_taken", path=file.path, seq=taken.seq, rows=taken.n_rows, admitted=taken.n_admitted,
+            rejected=taken.n_rejected, late=taken.n_late,
+        )  # fmt: skip
+
+    def _report(self) -> None:
+        now = self.clock.now()
+        last = self.store.digests(limit=1)
+        since = last[0].made_at if last else self._started or now
+        due = digests.next_due(self.settings.digest_cron, self.settings.digest_timezone, since)
+        if due <= now and self._engine is not None:
+            alpha = self._engine.settings.testing.alpha
+            digest_id = digests.issue(self.store, now=now, since=since, targets=self.notifier.targets(), alpha=alpha)
+            log.info("digest_made", id=digest_id)
+        digests.deliver_due(self.store, self.notifier, now)
+
+    # the lease
+
+    def _take_lease(self) -> None:
+        now = self._started = self.clock.now()
+        lease = Lease(holder=self._holder, pid=os.getpid(), host=socket.gethostname(), started_at=now, heartbeat_at=now)
+        other = self.store.take_lease(lease, stale_before=now - self.settings.lease_timeout)
+        if other is not None and _is_dead(other):
+            # A killed daemon of this machine left its lease behind; nobody has to wait for it to go stale.
+            other = self.store.take_lease(lease, stale_before=now + timedelta(seconds=1))
+        if other is not None:
+            raise StopDaemonError(
+                f"another daemon keeps this state: process {other.pid} on {other.host}, "
+                f"heartbeat {other.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC; stop it first"
+            )
+
+    def _beat_on(self) -> None:
+        """Renew the lease while the loop works; a lost lease stops the daemon before it writes again."""
+        while not self._stop.wait(self.settings.heartbeat.total_seconds()):
+            if not self.store.beat(self._holder, self.clock.now()):
+                log.error("lease_lost", holder=self._holder)
+                self._stop.set()
+
+
+def _is_dead(lease: Lease) -> bool:
+    if lease.host != socket.gethostname():
+        return False
+    try:
+        os.kill(lease.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,119 @@
+"""Where shards live and trainings run, behind one port; here the inline one, which needs no other process."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.judge import Evidence
+from mlma.runtime.serving import Champion, Memo
+from mlma.runtime.shard import Issued, Position, Shard, ShardSpec, Window
+from mlma.runtime.training import TrainingJob, TrainingOutcome, train
+
+Calls = Mapping[int, tuple[Any, ...]]
+"""Arguments by shard."""
+
+
+class Executor(ABC):
+    """Shards and training workers. Calls to shards are synchronous; trainings are submitted and collected."""
+
+    n_shards: int
+
+    # what an implementation gives
+
+    @abstractmethod
+    def open(self, specs: Sequence[ShardSpec]) -> None:
+        """Make the shards; each is empty until its first sync."""
+
+    @abstractmethod
+    def _call(self, method: str, calls: Calls) -> dict[int, Any]:
+        """Call one method on several shards at once; results by shard, in order of shard."""
+
+    @abstractmethod
+    def submit(self, job: TrainingJob) -> None:
+        """Start a training."""
+
+    @abstractmethod
+    def collect(self, *, wait: bool) -> list[TrainingOutcome]:
+        """Outcomes of finished trainings; with ``wait`` blocks until at least one has finished, if any runs."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End shards and workers."""
+
+    # what the engine asks
+
+    def sync(self, position: Position) -> list[int]:
+        """Bring every shard to a position; see `Shard.sync`."""
+        return list(self._call("sync", dict.fromkeys(range(self.n_shards), (position,))).values())
+
+    def known(self, stream_id: Ints, slot: Ints) -> Bools:
+        """Whether outcomes are known already, shape (n,)."""
+        found = np.zeros(len(stream_id), dtype=np.bool_)
+        home = stream_id % self.n_shards
+        calls = {int(s): (stream_id[home == s], slot[home == s]) for s in np.unique(home)}
+        for shard, answer in self._call("known", calls).items():
+            found[home == shard] = answer
+        return found
+
+    def scales(self) -> list[tuple[Ints, Floats, Floats, Ints]]:
+        """See `Shard.scales`, one a shard."""
+        return list(self._call("scales", dict.fromkeys(range(self.n_shards), ())).values())
+
+    def score(self, batch: int, since: Ints, excluded: Bools | None) -> list[Evidence]:
+        """See `Shard.score`, one a shard."""
+        calls = dict.fromkeys(range(self.n_shards), (batch, since, excluded))
+        return list(self._call("score", calls).values())
+
+    def forecast(self, champions: Mapping[int, Champion], *, until: int) -> list[Issued]:
+        """See `Shard.forecast`, one a shard."""
+        homes: dict[int, dict[int, Champion]] = {shard: {} for shard in range(self.n_shards)}
+        for stream_id, champion in champions.items():
+            homes[stream_id % self.n_shards][stream_id] = champion
+        return list(self._call("forecast", {shard: (mine, until) for shard, mine in homes.items()}).values())
+
+    def windows(self, stream_ids: Ints) -> list[Window]:
+        """See `Shard.windows`, in order of stream id."""
+        home = stream_ids % self.n_shards
+        made = self._call("windows", {int(s): (stream_ids[home == s],) for s in np.unique(home)})
+        return sorted((window for part in made.values() for window in part), key=lambda window: window.stream_id)
+
+
+class InlineExecutor(Executor):
+    """Shards and trainings in this process, one after the other.
+
+    Parameters
+    ----------
+    n_shards
+        Shards to make.
+    memo
+        Forecasts shared with other executors of the same run, for replays of several policies.
+    """
+
+    def __init__(self, n_shards: int = 1, memo: Memo | None = None) -> None:
+        self.n_shards = n_shards
+        self._memo = memo
+        self._shards: list[Shard] = []
+        self._finished: list[TrainingOutcome] = []
+
+    def open(self, specs: Sequence[ShardSpec]) -> None:
+        """Make the shards in this process."""
+        self._shards = [Shard(spec, memo=self._memo) for spec in specs]
+
+    def _call(self, method: str, calls: Calls) -> dict[int, Any]:
+        return {shard: getattr(self._shards[shard], method)(*calls[shard]) for shard in sorted(calls)}
+
+    def submit(self, job: TrainingJob) -> None:
+        """Train at once."""
+        self._finished.append(train(job))
+
+    def collect(self, *, wait: bool) -> list[TrainingOutcome]:  # noqa: ARG002  nothing ever runs in the background
+        """Outcomes since the last call."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def close(self) -> None:
+        """Forget the shards."""
+        self._shards = []

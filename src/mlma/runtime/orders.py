@@ -1,0 +1,141 @@
+"""What an engineer asked for, obeyed on the next tick: requests, and proposals that a lifted override releases."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mlma.core import selection
+from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, RequestKind, Role
+from mlma.core.errors import OperationError
+from mlma.core.records import NAIVE, Decision, Request, Stream
+from mlma.runtime.trainings import Results
+
+if TYPE_CHECKING:
+    from mlma.runtime.engine import Engine
+
+
+class Orders:
+    """The orders of one engine's engineer."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    def obey(self) -> None:
+        """Consume open requests and release what is no longer held."""
+        if not self._engine.is_warm():
+            return  # nothing was decided yet; requests wait
+        for request in self._engine.store.requests(open_only=True):
+            self._consume(request)
+        self._release()
+
+    # requests
+
+    def _consume(self, request: Request) -> None:
+        results = Results()
+        streams = self._selected(request)
+        obeyed = 0
+        for stream in streams:
+            order = self._rollback if request.kind is RequestKind.ROLLBACK else self._retrain
+            decision = order(stream, request, results)
+            obeyed += decision.held_by is Hold.NOTHING
+            results.decisions.append(decision)
+        outcome = f"{obeyed} of {len(streams)} streams"
+        held = sorted({decision.held_by for decision in results.decisions} - {Hold.NOTHING})
+        if held:
+            outcome += f"; the others were held: {', '.join(held)}"
+        consumed = replace(request, consumed_at=self._engine.clock.now(), outcome=outcome)
+        self._engine.commit(results, requests=[consumed])
+
+    def _selected(self, request: Request) -> list[Stream]:
+        try:
+            return selection.parse(request.selection).select(self._engine.fleet.streams)
+        except OperationError:
+            return []  # was checked when it was asked for; a selection that no longer parses selects nothing
+
+    def _retrain(self, stream: Stream, request: Request, results: Results) -> Decision:
+        engine = self._engine
+        has_version = engine.fleet.champion(stream.id) is not None
+        action = Action.RETRAIN if has_version else Action.TRAIN
+        held_by = Hold.NOTHING
+        if engine.held_by(OverrideKind.FREEZE)[stream.id]:
+            held_by = Hold.FROZEN
+        elif engine.fleet.in_progress()[stream.id]:
+            held_by = Hold.IN_PROGRESS
+        elif engine.n_rows(stream.id) < engine.settings.life.min_rows:
+            held_by = Hold.TOO_LITTLE_DATA
+        if held_by is Hold.NOTHING:
+            self._order(stream, Reason.REQUESTED, results)
+        return self._decision(stream, action, Reason.REQUESTED, Phase.REQUEST, held_by, _words(request))
+
+    def _rollback(self, stream: Stream, request: Request, results: Results) -> Decision:
+        engine, fleet = self._engine, self._engine.fleet
+        former = fleet.former(stream.id)
+        held_by = Hold.NOTHING
+        if engine.held_by(OverrideKind.FREEZE)[stream.id]:
+            held_by = Hold.FROZEN
+        elif former is None:
+            held_by = Hold.NO_FORMER_CHAMPION
+        if held_by is Hold.NOTHING and former is not None:
+            engine.trainings.promote(former, Reason.REQUESTED, results)
+        decision = self._decision(stream, Action.ROLL_BACK, Reason.REQUESTED, Phase.REQUEST, held_by, _words(request))
+        return replace(decision, version_id=former.id if former else NAIVE)
+
+    # releases
+
+    def _release(self) -> None:
+        engine = self._engine
+        if not engine.fleet.held:
+            return
+        frozen, pinned = engine.held_by(OverrideKind.FREEZE), engine.held_by(OverrideKind.PIN)
+        results = Results()
+        for decision in list(engine.fleet.held.values()):
+            stream = engine.fleet.streams[decision.stream_id]
+            if frozen[stream.id] or (decision.phase is Phase.PROMOTION and pinned[stream.id]):
+                continue
+            note = f"was held: {decision.held_by}"
+            if decision.phase is Phase.PROMOTION:
+                self._promote_challenger(stream, decision, results)
+            else:
+                self._order(stream, decision.reason, results)
+            results.decisions.append(
+                replace(
+                    decision,
+                    phase=Phase.RELEASE,
+                    action=decision.proposed,
+                    held_by=Hold.NOTHING,
+                    decided_at=engine.clock.now(),
+                    note=note,
+                )
+            )
+        if results.decisions:
+            engine.commit(results)
+
+    def _promote_challenger(self, stream: Stream, decision: Decision, results: Results) -> None:
+        for version in self._engine.store.versions(stream_id=stream.id):
+            if version.id == decision.version_id and version.role is Role.CHALLENGER:
+                self._engine.trainings.promote(version, decision.reason, results)
+
+    def _order(self, stream: Stream, reason: Reason, results: Results) -> None:
+        batch = self._engine.batch
+        n = self._engine.fleet.ordered.get((stream.id, batch), 0)
+        results.effects.append(self._engine.trainings.order(stream.id, batch, reason, n=n))
+
+    def _decision(
+        self, stream: Stream, proposed: Action, reason: Reason, phase: Phase, held_by: Hold, note: str
+    ) -> Decision:
+        champion = self._engine.fleet.champion(stream.id)
+        return Decision(
+            stream_id=stream.id,
+            batch=self._engine.batch,
+            phase=phase,
+            action=proposed if held_by is Hold.NOTHING else Action.KEEP,
+            proposed=proposed,
+            reason=reason,
+            held_by=held_by,
+            decided_at=self._engine.clock.now(),
+            version_id=champion.id if champion else NAIVE,
+            note=note,
+        )
+
+
+def _words(request: Request) -> str:
+    return f"request {request.id} by {request.author}: {request.comment}"

@@ -1,0 +1,283 @@
+"""The streams that one actor keeps: rings of outcomes, forecasts and batch losses, and what is computed on them.
+
+A shard is a cache. Everything in it is rebuilt from the history, so a killed one loses nothing; every method
+is idempotent, so a call that was lost is simply made again.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlma.core import losses, reference
+from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints, LossBlock
+from mlma.core.judge import Evidence
+from mlma.core.robust import robust_scale
+from mlma.core.schedule import Schedule
+from mlma.core.settings import ModelSettings, TestingSettings, Yardstick
+from mlma.models.features import Features
+from mlma.models.naive import seasonal_naive
+from mlma.runtime.ports import ArtifactStore, History
+from mlma.runtime.rings import Rings
+from mlma.runtime.serving import Champion, Memo, Predictor, Served
+from mlma.runtime.single_losses import SingleLosses
+
+RING_BATCHES = 64
+"""Closed batches whose mean losses are kept for the references."""
+
+FEATURE_CELLS = 20_000_000
+"""Feature values that are built at once while forecasting (160 MB)."""
+
+LOSS_FLOOR = 1e-3
+"""Share of a stream's usual naive loss that is added before the logarithm, so that a perfect batch stays finite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSpec:
+    """What a shard is made from; picklable."""
+
+    shard: int
+    n_shards: int
+    schedule: Schedule
+    testing: TestingSettings
+    model: ModelSettings
+    history: History
+    artifacts: ArtifactStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far the fleet has come: what a shard must have taken in before it is asked anything."""
+
+    seq: int  # the last recorded file
+    n_streams: int  # of the fleet
+    batch: int  # the last closed batch; warm-up ends before the next one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """What came of one call to forecast."""
+
+    until: int  # first slot without a forecast
+    n_forecasts: int
+    failed: Mapping[int, str]  # stream id to what went wrong; seasonal naive served instead
+    cpu_s: float  # spent
+    spared_cpu_s: float = 0.0  # more that would have been spent without a memo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Outcomes of one stream up to an origin, and what was forecast in its last closed batch."""
+
+    stream_id: int
+    start: int  # slot of y[0]
+    y: Floats
+    forecast: Floats  # served in the last closed batch, shape (batch,)
+
+
+@dataclass
+class Shard:
+    """Rings of one shard's streams; row ``i`` is stream ``i * n_shards + shard``."""
+
+    spec: ShardSpec
+    memo: Memo | None = None
+    _seq: int = 0
+    _rings: Rings = field(init=False)
+    _features: Features = field(init=False)
+    _predictor: Predictor = field(init=False)
+    _single: SingleLosses = field(init=False)
+
+    def __post_init__(self) -> None:
+        schedule = self.spec.schedule
+        self._features = Features(schedule)
+        self._rings = Rings(
+            schedule=schedule,
+            lookback=self._features.lookback + schedule.train_window,
+            n_batches=RING_BATCHES,
+        )
+        self._predictor = Predictor(artifacts=self.spec.artifacts, model=self.spec.model, memo=self.memo)
+        self._single = SingleLosses(settings=self.spec.testing)
+
+    # taking in
+
+    def sync(self, position: Position) -> int:
+        """Take in what the history holds and this shard has not seen; returns the first slot without a forecast."""
+        spec, rings = self.spec, self._rings
+        rings.grow(len(range(spec.shard, position.n_streams, spec.n_shards)))
+        if rings.batch is None or rings.batch < position.batch:
+            self._catch_up(position.batch)
+        if position.seq > self._seq:
+            blocks = spec.history.observations(
+                spec.shard, after_seq=self._seq, up_to_seq=position.seq, first_slot=rings.start
+            )
+            for _, block in blocks:
+                rings.write(block.stream_id // spec.n_shards, block.slot, block.y)
+            self._seq = position.seq
+        return rings.issued_until
+
+    def _catch_up(self, batch: int) -> None:
+        """Rebuild losses and open forecasts after a restart; the rings of a running shard are already there."""
+        spec, rings = self.spec, self._rings
+        first = batch + 1 - RING_BATCHES if rings.batch is None else rings.batch + 1
+        rings.advance(batch)
+        for block in spec.history.losses(spec.shard, first_batch=max(0, first), last_batch=batch):
+            self._close(block)
+        open_first = spec.schedule.first_slot(batch + 1)
+        for issued in spec.history.forecasts(
+            spec.shard, first_slot=open_first, last_slot=open_first + spec.schedule.batch - 1
+        ):
+            rings.issue(issued, spec.n_shards)
+        self._seq = 0  # read the observations of the window again
+
+    def known(self, stream_id: Ints, slot: Ints) -> Bools:
+        """Whether an outcome of these streams (of this shard) and slots is known already, shape (n,)."""
+        return self._rings.known(stream_id // self.spec.n_shards, slot)
+
+    def scales(self) -> tuple[Ints, Floats, Floats, Ints]:
+        """Stream ids, robust centre and scale of their recent outcomes, and their newest slots (-1: none)."""
+        center, scale = robust_scale(self._rings.recent(28 * self.spec.schedule.slots_per_day))
+        return self._ids(), center, scale, self._rings.last_slots()
+
+    # judging
+
+    def score(self, batch: int, since: Ints, excluded: Bools | None) -> Evidence:
+        """Close a batch: losses of the issued forecasts, and the references to hold them against.
+
+        Parameters
+        ----------
+        batch
+            The batch to close: the one after the last closed, or that one again.
+        since
+            Shape (streams of the fleet,): the last batch before the serving version served.
+        excluded
+            Shape (streams of the fleet, RING_BATCHES) for the batches up to and with this one, or None.
+        """
+        spec, rings = self.spec, self._rings
+        mine = slice(spec.shard, None, spec.n_shards)
+        if rings.batch != batch:
+            block = rings.open_block(batch, self._ids())
+            spec.history.append_losses(spec.shard, block)
+            self._close(block)
+        mean, naive = rings.mean_loss[:, -1], rings.naive_loss[:, -1]
+        tested = self._tested(rings.mean_loss, rings.naive_loss)
+        past, batches = tested[:, :-1], rings.batches()[:-1]
+        if excluded is not None:
+            past = np.where(excluded[mine, :-1], np.nan, past)
+        settings = spec.testing
+        adaptive = reference.membership(
+            past, batches, since[mine], policy=settings.reference, size=settings.reference_size
+        )
+        anchored = reference.anchored_membership(past, batches, since[mine], size=settings.anchored_size)
+        adaptive_p, anchored_p = self._single.p_values(batches, adaptive, anchored)
+        return Evidence(
+            stream_id=self._ids(),
+            n=rings.n_scored(),
+            mean_loss=mean.copy(),
+            naive_loss=naive.copy(),
+            tested=tested[:, -1],
+            adaptive=reference.summarise(past, adaptive),
+            anchored=reference.summarise(past, anchored),
+            adaptive_loss=_mean_where(rings.mean_loss[:, :-1], adaptive),
+            anchored_loss=_mean_where(rings.mean_loss[:, :-1], anchored),
+            adaptive_p=adaptive_p,
+            anchored_p=anchored_p,
+            n_rows=rings.count(spec.schedule.origin_after(batch), spec.schedule.train_window),
+            last_slot=rings.last_slots(),
+            fallback=rings.last_fallback.copy(),
+        )
+
+    def _close(self, block: LossBlock) -> None:
+        settings = self.spec.testing
+        served, naive = (
+            losses.loss(settings.loss, block.y, made, quantile=settings.quantile)
+            for made in (block.forecast, block.naive)
+        )
+        mean, naive_mean = (losses.batch_mean(made, min_share=settings.min_outcomes).mean for made in (served, naive))
+        self._rings.close(block, (mean, naive_mean))
+        self._single.add(block.batch, served, naive_mean)
+
+    def _tested(self, mean: Floats, naive: Floats) -> Floats:
+        usual = _mean_where(naive, np.isfinite(naive))
+        floor = np.where(usual > 0, LOSS_FLOOR * usual, 1e-12)
+        yardstick = naive if self.spec.testing.yardstick is Yardstick.NAIVE else None
+        return losses.relative_log_loss(mean, yardstick, np.nan_to_num(floor, nan=1e-12))
+
+    # forecasting and training
+
+    def forecast(self, champions: Mapping[int, Champion], until: int) -> Issued:
+        """Issue the forecasts of every origin of the open batch that is due and was not issued yet.
+
+        Parameters
+        ----------
+        champions
+            By stream id of this shard; a stream without one is served by seasonal naive.
+        until
+            Slot; origins before or at it are due (all slots before an origin are known at it).
+        """
+        spec, rings = self.spec, self._rings
+        schedule = spec.schedule
+        batch_end = schedule.origin_after(rings.open_batch)
+        first = rings.issued_until
+        last = min(batch_end, (until // schedule.horizon + 1) * schedule.horizon)
+        if first >= last:
+            return Issued(until=first, n_forecasts=0, failed={}, cpu_s=0.0)
+        began = time.thread_time()
+        start = first - self._features.lookback
+        y = rings.window(start, last)
+        naive = seasonal_naive(y, start=start, first=first, last=last, schedule=schedule)
+        served = Served.fallback(naive)
+        rows = {stream_id // spec.n_shards: champion for stream_id, champion in champions.items()}
+        self._predictor.capacity = max(64, 2 * len(rows))
+        for chunk in self._chunks(sorted(rows), last - first):
+            X = self._features.build(y[chunk], start=start, first=first, last=last)
+            for row, x in zip(chunk, X, strict=True):
+                stream_id = row * spec.n_shards + spec.shard
+                self._predictor.serve(served, row, stream_id, rows[row], x, (first, last))
+        cpu_s = time.thread_time() - began
+        block = self._block(served, naive, first, last)
+        spec.history.append_forecasts(spec.shard, block)
+        rings.issue(block, spec.n_shards)
+        failed = {row * spec.n_shards + spec.shard: error for row, error in served.failed.items()}
+        spared, self._predictor.spared_cpu_s = self._predictor.spared_cpu_s, 0.0
+        return Issued(until=last, n_forecasts=len(block.slot), failed=failed, cpu_s=cpu_s, spared_cpu_s=spared)
+
+    def _chunks(self, rows: list[int], n_targets: int) -> list[list[int]]:
+        size = max(1, FEATURE_CELLS // max(1, n_targets * len(self._features.names)))
+        return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+    def _block(self, served: Served, naive: Floats, first: int, last: int) -> ForecastBlock:
+        keep = np.isfinite(served.forecast)
+        row, column = np.nonzero(keep)
+        return ForecastBlock(
+            origin_first=first,
+            origin_last=last - self.spec.schedule.horizon,
+            stream_id=row * self.spec.n_shards + self.spec.shard,
+            slot=column + first,
+            forecast=served.forecast[keep],
+            naive=naive[keep],
+            version=served.version[keep],
+            versions=tuple(served.versions),
+        )
+
+    def windows(self, stream_ids: Ints) -> list[Window]:
+        """What trainings at the last closed batch need, one window a stream."""
+        rings, schedule = self._rings, self.spec.schedule
+        origin = schedule.origin_after(rings.open_batch - 1)
+        start = origin - self._features.lookback - schedule.train_window
+        rows = stream_ids // self.spec.n_shards
+        y = rings.window(start, origin)[rows]
+        return [
+            Window(stream_id=int(stream_id), start=start, y=y[i], forecast=rings.last_forecast[row].copy())
+            for i, (stream_id, row) in enumerate(zip(stream_ids, rows, strict=True))
+        ]
+
+    def _ids(self) -> Ints:
+        return np.arange(self._rings.n_streams, dtype=np.int64) * self.spec.n_shards + self.spec.shard
+
+
+def _mean_where(values: Floats, members: Bools) -> Floats:
+    members = members & np.isfinite(values)
+    count = members.sum(axis=1)
+    total = np.where(members, values, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)

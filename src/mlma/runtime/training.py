@@ -1,0 +1,82 @@
+"""One training: a window of outcomes in, a fitted version (and its forecasts of held-out targets) out.
+
+Runs on a worker; a pure function of its job, so a training that was lost is simply done again.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlma.core.blocks import Bools, Floats
+from mlma.core.schedule import Schedule
+from mlma.core.settings import ModelSettings
+from mlma.models import registry
+from mlma.models.features import Features
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """What one training needs; picklable.
+
+    ``y[j]`` is the outcome of slot ``start + j``, known up to the origin ``start + len(y)``. The model is fitted
+    on the targets ``first .. last - 1`` that have an outcome and are not skipped, and then forecasts the targets
+    ``last .. start + len(y) - 1``, which it has not seen: the held-out ones of a proof, none otherwise.
+    """
+
+    stream_id: int
+    batch: int
+    start: int
+    y: Floats
+    first: int
+    last: int
+    skipped: Bools  # shape (len(y),): slots of excluded periods
+    schedule: Schedule
+    model: ModelSettings
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Stream, batch and first held-out target: jobs with the same key give the same outcome in one run."""
+        return self.stream_id, self.batch, self.last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOutcome:
+    """What came of a training. ``error`` is empty when it succeeded."""
+
+    key: tuple[int, int, int]
+    family: str = ""
+    blob: bytes = b""
+    held_out: Floats | None = None  # forecasts of the held-out targets
+    n_rows: int = 0
+    cpu_s: float = 0.0
+    error: str = ""
+
+
+def train(job: TrainingJob) -> TrainingOutcome:
+    """Fit a version; whatever the model raises becomes the outcome's error, with the stream named by the key."""
+    began = time.thread_time()
+    try:
+        return _fit(job, began)
+    except Exception as error:  # noqa: BLE001  a user's model may raise anything; one stream's failure is one outcome
+        return TrainingOutcome(key=job.key, cpu_s=time.thread_time() - began, error=f"{type(error).__name__}: {error}")
+
+
+def _fit(job: TrainingJob, began: float) -> TrainingOutcome:
+    features = Features(job.schedule)
+    origin = job.start + len(job.y)
+    X = features.build(job.y[None, :], start=job.start, first=job.first, last=origin)[0]
+    n_fit = job.last - job.first
+    target = job.y[job.first - job.start : job.last - job.start]
+    usable = np.isfinite(target) & ~job.skipped[job.first - job.start : job.last - job.start]
+    model = registry.make(job.model)
+    model.fit(X[:n_fit][usable], target[usable])
+    held_out = model.predict(X[n_fit:]) if job.last < origin else None
+    return TrainingOutcome(
+        key=job.key,
+        family=model.family,
+        blob=b"" if held_out is not None else model.to_bytes(),
+        held_out=held_out,
+        n_rows=int(usable.sum()),
+        cpu_s=time.thread_time() - began,
+    )

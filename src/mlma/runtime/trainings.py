@@ -1,0 +1,298 @@
+"""From an ordered training to a version that serves, or does not: proof, full fit, promotion, each recorded.
+
+A training runs for minutes on a worker and is found finished on a later tick. What is under way is kept in
+memory only; after a crash the pending effects are done again and give the same versions.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlma.core import losses, overrides, promotion
+from mlma.core.blocks import Bools
+from mlma.core.decisions import Action, EffectKind, EffectStatus, Hold, OverrideKind, Phase, Reason, Role
+from mlma.core.promotion import Proof
+from mlma.core.records import Decision, Effect, Finding, Serving, Version
+from mlma.runtime.fleet import demoted
+from mlma.runtime.shard import Window
+from mlma.runtime.training import TrainingJob, TrainingOutcome
+
+if TYPE_CHECKING:
+    from mlma.runtime.engine import Engine
+
+
+@dataclass
+class Underway:
+    """One effect that is being carried out."""
+
+    effect: Effect
+    window: Window
+    skipped: Bools  # shape (len(window.y),)
+    proof: Proof | None = None
+    cpu_s: float = 0.0
+
+
+@dataclass
+class Results:
+    """What a round of finished trainings makes true, recorded in one transaction."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    versions: list[Version] = field(default_factory=list)
+    servings: list[Serving] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Trainings:
+    """The trainings of one engine."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._underway: dict[tuple[int, int], Underway] = {}
+
+    def order(self, stream_id: int, batch: int, reason: Reason, *, n: int) -> Effect:
+        """A training to be recorded and then done; ``n`` counts the trainings of a stream after one batch."""
+        now = self._engine.clock.now()
+        return Effect(
+            id=f"{EffectKind.TRAIN}-{stream_id}-{batch}-{n}",
+            kind=EffectKind.TRAIN,
+            stream_id=stream_id,
+            batch=batch,
+            reason=reason,
+            ordered_at=now,
+            deadline_at=now + self._engine.settings.life.training_deadline,
+        )
+
+    def settle(self, *, wait: bool) -> bool:
+        """Start what is pending, take in what has finished; with ``wait`` until nothing is pending.
+
+        Returns
+        -------
+        bool
+            Whether anything finished.
+        """
+        moved = False
+        while self._engine.fleet.effects:
+            self._start()
+            outcomes = self._engine.executor.collect(wait=wait)
+            for outcome in outcomes:
+                self._engine.costs.train_cpu_s += outcome.cpu_s
+                self._engine.costs.trainings += 1
+            results = Results()
+            for outcome in sorted(outcomes, key=lambda outcome: outcome.key):
+                self._take(outcome, results)
+            self._expire(results)
+            self._record(results)
+            moved |= bool(outcomes)
+            if not outcomes and not wait:
+                return moved
+        return moved
+
+    # starting
+
+    def _start(self) -> None:
+        engine = self._engine
+        waiting = [e for e in engine.fleet.effects.values() if (e.stream_id, e.batch) not in self._underway]
+        if not waiting:
+            return
+        by_stream = {effect.stream_id: effect for effect in waiting}
+        orders = [order for order in engine.store.overrides() if order.kind is OverrideKind.EXCLUDE]
+        for window in engine.executor.windows(np.asarray(sorted(by_stream), dtype=np.int64)):
+            effect = by_stream[window.stream_id]
+            skipped = overrides.excluded_slots(
+                orders,
+                engine.fleet.streams[window.stream_id],
+                engine.settings.schedule,
+                window.start,
+                window.start + len(window.y),
+            )
+            under_way = Underway(effect=effect, window=window, skipped=skipped)
+            self._underway[effect.stream_id, effect.batch] = under_way
+            engine.executor.submit(self._job(under_way, held_out=self._needs_proof(effect)))
+
+    def _needs_proof(self, effect: Effect) -> bool:
+        life = self._engine.settings.life
+        return life.proof and self._engine.fleet.champion(effect.stream_id) is not None
+
+    def _job(self, under_way: Underway, *, held_out: bool) -> TrainingJob:
+        schedule, window = self._engine.settings.schedule, under_way.window
+        origin = window.start + len(window.y)
+        last = origin - schedule.batch if held_out else origin
+        return TrainingJob(
+            stream_id=window.stream_id,
+            batch=under_way.effect.batch,
+            start=window.start,
+            y=window.y,
+            first=max(window.start, last - schedule.train_window),
+            last=last,
+            skipped=under_way.skipped,
+            schedule=schedule,
+            model=self._engine.settings.model,
+        )
+
+    # finishing
+
+    def _take(self, outcome: TrainingOutcome, results: Results) -> None:
+        under_way = self._underway.get(outcome.key[:2])
+        if under_way is None:
+            return  # its deadline passed and it was given up; a late outcome changes nothing
+        under_way.cpu_s += outcome.cpu_s
+        if outcome.error:
+            self._failed(under_way, outcome.error, results)
+        elif outcome.held_out is not None:
+            under_way.proof = self._prove(under_way, outcome)
+            if under_way.proof.better:
+                self._engine.executor.submit(self._job(under_way, held_out=False))
+            else:
+                self._rejected(under_way, outcome, results)
+        else:
+            self._trained(under_way, outcome, results)
+
+    def _prove(self, under_way: Underway, outcome: TrainingOutcome) -> Proof:
+        settings, window = self._engine.settings, under_way.window
+        assert outcome.held_out is not None
+        n = len(outcome.held_out)
+        outcomes = np.where(under_way.skipped[-n:], np.nan, window.y[-n:])
+        candidate, champion = (
+            losses.loss(settings.testing.loss, outcomes, made, quantile=settings.testing.quantile)
+            for made in (outcome.held_out, window.forecast[-n:])
+        )
+        return promotion.prove(candidate, champion, floor=settings.life.promotion_floor)
+
+    def _version(self, under_way: Underway, outcome: TrainingOutcome, role: Role) -> Version:
+        effect = under_way.effect
+        return Version(
+            id=effect.id.removeprefix(f"{EffectKind.TRAIN}-"),
+            stream_id=effect.stream_id,
+            batch=effect.batch,
+            role=role,
+            family=outcome.family,
+            sha256=self._engine.artifacts.save(outcome.blob) if outcome.blob else "",
+            size_bytes=len(outcome.blob),
+            n_rows=outcome.n_rows,
+            fit_cpu_s=under_way.cpu_s,
+            trained_at=self._engine.clock.now(),
+        )
+
+    def _trained(self, under_way: Underway, outcome: TrainingOutcome, results: Results) -> None:
+        effect, fleet = under_way.effect, self._engine.fleet
+        champion = fleet.champion(effect.stream_id)
+        reason = Reason.FIRST_VERSION if champion is None else Reason.LATEST_SERVES
+        if under_way.proof is not None:
+            reason = Reason.BEAT_CHAMPION
+        held_by = self._held(effect.stream_id)
+        if held_by is not Hold.NOTHING:
+            results.versions.append(self._version(under_way, outcome, Role.CHALLENGER))
+            results.decisions.append(self._decision(under_way, Action.KEEP, reason, held_by=held_by))
+        else:
+            version = self._version(under_way, outcome, Role.CHAMPION)
+            self.promote(version, reason, results)
+            results.decisions.append(self._decision(under_way, Action.PROMOTE, reason))
+        self._finish(under_way, EffectStatus.DONE, "", results)
+        results.findings += self._ended("training_failed", effect.stream_id)
+
+    def promote(self, version: Version, reason: Reason, results: Results) -> None:
+        """Make a version serve from the next origin on."""
+        engine = self._engine
+        champion = engine.fleet.champion(version.stream_id)
+        if champion is not None and champion.id != version.id:
+            results.versions.append(demoted(champion))
+        results.versions.append(replace(version, role=Role.CHAMPION))
+        origin = engine.next_origin()
+        is_fresh = origin <= engine.settings.schedule.origin_after(engine.batch)
+        results.servings.append(
+            Serving(
+                stream_id=version.stream_id,
+                origin=origin,
+                batch=engine.batch if is_fresh else engine.batch + 1,
+                version_id=version.id,
+                reason=reason,
+                at=engine.clock.now(),
+            )
+        )
+
+    def _held(self, stream_id: int) -> Hold:
+        if self._engine.held_by(OverrideKind.FREEZE)[stream_id]:
+            return Hold.FROZEN
+        if self._engine.fleet.champion(stream_id) is not None and self._engine.held_by(OverrideKind.PIN)[stream_id]:
+            return Hold.PINNED
+        return Hold.NOTHING
+
+    def _rejected(self, under_way: Underway, outcome: TrainingOutcome, results: Results) -> None:
+        results.versions.append(self._version(under_way, outcome, Role.REJECTED))
+        results.decisions.append(self._decision(under_way, Action.REJECT, Reason.NOT_BETTER))
+        self._finish(under_way, EffectStatus.DONE, "", results)
+
+    def _failed(self, under_way: Underway, error: str, results: Results) -> None:
+        effect, now = under_way.effect, self._engine.clock.now()
+        results.decisions.append(self._decision(under_way, Action.REJECT, Reason.TRAINING_FAILED, note=error))
+        results.findings.append(
+            Finding(
+                kind="training_failed",
+                subject=self._engine.fleet.streams[effect.stream_id].name,
+                message=error,
+                first_at=now,
+                last_at=now,
+            )
+        )
+        self._finish(under_way, EffectStatus.FAILED, error, results)
+
+    def _decision(
+        self, under_way: Underway, action: Action, reason: Reason, *, held_by: Hold = Hold.NOTHING, note: str = ""
+    ) -> Decision:
+        effect, proof = under_way.effect, under_way.proof
+        return Decision(
+            stream_id=effect.stream_id,
+            batch=effect.batch,
+            phase=Phase.PROMOTION,
+            action=action,
+            proposed=Action.REJECT if action is Action.REJECT else Action.PROMOTE,
+            reason=reason,
+            held_by=held_by,
+            decided_at=self._engine.clock.now(),
+            n=proof.n if proof else 0,
+            mean_loss=proof.candidate_loss if proof else float("nan"),
+            adaptive_mean=proof.champion_loss if proof else float("nan"),
+            effect=-proof.gain if proof else float("nan"),
+            version_id=effect.id.removeprefix(f"{EffectKind.TRAIN}-"),
+            note=note or (str(proof) if proof else ""),
+        )
+
+    def _finish(self, under_way: Underway, status: EffectStatus, error: str, results: Results) -> None:
+        effect = under_way.effect
+        results.effects.append(
+            replace(
+                effect,
+                status=status,
+                attempts=effect.attempts + 1,
+                finished_at=self._engine.clock.now(),
+                error=error,
+            )
+        )
+        del self._underway[effect.stream_id, effect.batch]
+
+    def _ended(self, kind: str, stream_id: int) -> list[Finding]:
+        now, name = self._engine.clock.now(), self._engine.fleet.streams[stream_id].name
+        return [
+            replace(finding, last_at=now, closed_at=now)
+            for finding in self._engine.store.findings(open_only=True)
+            if finding.kind == kind and finding.subject == name
+        ]
+
+    def _expire(self, results: Results) -> None:
+        """Order again what missed its deadline; give up what missed it too often."""
+        now, life = self._engine.clock.now(), self._engine.settings.life
+        for under_way in [entry for entry in self._underway.values() if entry.effect.deadline_at < now]:
+            effect = under_way.effect
+            if effect.attempts + 1 >= life.max_attempts:
+                self._failed(under_way, f"no outcome by {effect.deadline_at:%Y-%m-%d %H:%M:%S} UTC", results)
+                continue
+            again = replace(effect, attempts=effect.attempts + 1, deadline_at=now + life.training_deadline)
+            results.effects.append(again)
+            del self._underway[effect.stream_id, effect.batch]
+
+    def _record(self, results: Results) -> None:
+        if not results.effects:
+            return
+        self._engine.commit(results)
