@@ -1,29 +1,15 @@
-"""Tables of the control plane: one SQLModel class a record, and the column types that keep its values whole.
+"""Tables of the control plane: one SQLModel class a record.
 
 No queries here. A change of these classes needs a migration; a test compares the two.
 """
 
-from datetime import UTC, datetime
-from enum import StrEnum
-from math import isnan, nan
-from typing import Any, TypeVar, cast
+from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    DateTime,
-    Dialect,
-    Double,
-    Index,
-    MetaData,
-    String,
-    Table,
-    TypeDecorator,
-    UniqueConstraint,
-    text,
-)
+from sqlalchemy import JSON, BigInteger, Index, MetaData, Table, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
+from mlma.adapters.columns import UtcDateTime, counted_key, double_column, enum_column, time_column
 from mlma.core.decisions import (
     Action,
     EffectKind,
@@ -42,84 +28,6 @@ REVISION = "0001"
 
 EXCEPTION = "action <> 'keep' OR proposed <> 'keep'"
 """SQL of a decision that is not a plain keep; the index and the query must spell it the same way."""
-
-E = TypeVar("E", bound=StrEnum)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware times, UTC: SQLite forgets the zone, so it is taken off on the way in and put back on the way out.
-
-    A naive time is refused: nobody knows which instant it means.
-    """
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Time in UTC; without its zone on SQLite."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"time {value.isoformat()} has no time zone: expected an aware time")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Aware time, UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
-
-
-class NanDouble(TypeDecorator[float]):
-    """Floats whose NaN is NULL in the database, so that SQL's own averages leave it out."""
-
-    impl = Double
-    cache_ok = True
-
-    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """None for NaN."""
-        return None if value is None or isnan(value) else float(value)
-
-    def process_result_value(self, value: float | None, dialect: Dialect) -> float:  # noqa: ARG002 - SQLAlchemy's signature
-        """NaN for None."""
-        return nan if value is None else value
-
-
-class EnumText(TypeDecorator[E]):
-    """A closed set stored as its text: a new member needs no migration, and SQL stays readable."""
-
-    impl = String
-    cache_ok = True
-
-    def __init__(self, members: type[E]) -> None:
-        super().__init__()
-        self.members = members
-
-    def process_bind_param(self, value: E | str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Text of a member; anything else raises ValueError."""
-        return None if value is None else self.members(value).value
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> E | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Member of a text."""
-        return None if value is None else self.members(value)
-
-
-def _enum(members: type[StrEnum], *, primary_key: bool = False) -> Any:
-    return Field(sa_type=cast("type[Any]", EnumText(members)), primary_key=primary_key)
-
-
-def _time(*, nullable: bool = False) -> Any:
-    return Field(sa_type=UtcDateTime, nullable=nullable)
-
-
-def _double() -> Any:
-    return Field(sa_type=NanDouble, nullable=True)
-
-
-def _key() -> Any:
-    """Primary key that the program, not the database, counts."""
-    return Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
 
 
 class ControlTable(SQLModel):
@@ -155,19 +63,19 @@ class LeaseRow(ControlTable, table=True):
     """Who keeps the state; the one row has id 1."""
 
     __tablename__ = "leases"
-    id: int = _key()
+    id: int = counted_key()
     holder: str
     pid: int
     host: str
-    started_at: datetime = _time()
-    heartbeat_at: datetime = _time()
+    started_at: datetime = time_column()
+    heartbeat_at: datetime = time_column()
 
 
 class StreamRow(ControlTable, table=True):
     """One stream."""
 
     __tablename__ = "streams"
-    id: int = _key()
+    id: int = counted_key()
     name: str = Field(unique=True)
     labels: dict[str, str] = Field(sa_type=JSON)
     first_slot: int
@@ -177,7 +85,7 @@ class SourceFileRow(ControlTable, table=True):
     """One file that was taken in."""
 
     __tablename__ = "source_files"
-    seq: int = _key()
+    seq: int = counted_key()
     path: str
     fingerprint: str
     n_rows: int
@@ -185,16 +93,16 @@ class SourceFileRow(ControlTable, table=True):
     n_rejected: int
     n_late: int
     error: str
-    taken_at: datetime = _time()
+    taken_at: datetime = time_column()
 
 
 class RejectedRow(ControlTable, table=True):
     """Rows of one file, stream and reason that were not admitted."""
 
     __tablename__ = "rejected_rows"
-    seq: int = _key()
+    seq: int = counted_key()
     stream: str = Field(primary_key=True)
-    reason: RejectReason = _enum(RejectReason, primary_key=True)
+    reason: RejectReason = enum_column(RejectReason, primary_key=True)
     path: str
     count: int
     row: int
@@ -223,22 +131,22 @@ class DecisionRow(ControlTable, table=True):
         ),
         {"sqlite_with_rowid": False},
     )
-    batch: int = _key()
-    phase: Phase = _enum(Phase, primary_key=True)
-    stream_id: int = _key()
+    batch: int = counted_key()
+    phase: Phase = enum_column(Phase, primary_key=True)
+    stream_id: int = counted_key()
     occasion: str = Field(primary_key=True)
-    decided_at: datetime = _time()
-    action: Action = _enum(Action)
-    proposed: Action = _enum(Action)
-    reason: Reason = _enum(Reason)
-    held_by: Hold = _enum(Hold)
+    decided_at: datetime = time_column()
+    action: Action = enum_column(Action)
+    proposed: Action = enum_column(Action)
+    reason: Reason = enum_column(Reason)
+    held_by: Hold = enum_column(Hold)
     n: int
-    mean_loss: float = _double()
-    naive_loss: float = _double()
-    p_value: float = _double()
-    effect: float = _double()
-    adaptive_mean: float = _double()
-    anchored_mean: float = _double()
+    mean_loss: float = double_column()
+    naive_loss: float = double_column()
+    p_value: float = double_column()
+    effect: float = double_column()
+    adaptive_mean: float = double_column()
+    anchored_mean: float = double_column()
     n_reference: int
     version_id: str
     note: str
@@ -250,15 +158,15 @@ class EffectRow(ControlTable, table=True):
     __tablename__ = "effects"
     __table_args__ = (Index("ix_effects_status", "status", "ordered_at"),)
     id: str = Field(primary_key=True)
-    kind: EffectKind = _enum(EffectKind)
+    kind: EffectKind = enum_column(EffectKind)
     stream_id: int
     batch: int
-    reason: Reason = _enum(Reason)
-    status: EffectStatus = _enum(EffectStatus)
+    reason: Reason = enum_column(Reason)
+    status: EffectStatus = enum_column(EffectStatus)
     attempts: int
-    ordered_at: datetime = _time()
-    deadline_at: datetime = _time()
-    finished_at: datetime | None = _time(nullable=True)
+    ordered_at: datetime = time_column()
+    deadline_at: datetime = time_column()
+    finished_at: datetime | None = time_column(nullable=True)
     error: str
 
 
@@ -270,13 +178,13 @@ class VersionRow(ControlTable, table=True):
     id: str = Field(primary_key=True)
     stream_id: int
     batch: int
-    role: Role = _enum(Role)
+    role: Role = enum_column(Role)
     family: str
     sha256: str
     size_bytes: int = Field(sa_type=BigInteger)
     n_rows: int
-    fit_cpu_s: float = _double()
-    trained_at: datetime = _time()
+    fit_cpu_s: float = double_column()
+    trained_at: datetime = time_column()
 
 
 class ServingRow(ControlTable, table=True):
@@ -289,8 +197,8 @@ class ServingRow(ControlTable, table=True):
     origin: int
     batch: int
     version_id: str
-    reason: Reason = _enum(Reason)
-    at: datetime = _time()
+    reason: Reason = enum_column(Reason)
+    at: datetime = time_column()
 
 
 class OverrideRow(ControlTable, table=True):
@@ -298,14 +206,14 @@ class OverrideRow(ControlTable, table=True):
 
     __tablename__ = "overrides"
     id: int = Field(primary_key=True)
-    kind: OverrideKind = _enum(OverrideKind)
+    kind: OverrideKind = enum_column(OverrideKind)
     selection: str
     author: str
     comment: str
-    created_at: datetime = _time()
-    starts_at: datetime = _time()
-    ends_at: datetime | None = _time(nullable=True)
-    lifted_at: datetime | None = _time(nullable=True)
+    created_at: datetime = time_column()
+    starts_at: datetime = time_column()
+    ends_at: datetime | None = time_column(nullable=True)
+    lifted_at: datetime | None = time_column(nullable=True)
     lifted_by: str
 
 
@@ -314,11 +222,11 @@ class RequestRow(ControlTable, table=True):
 
     __tablename__ = "requests"
     id: int = Field(primary_key=True)
-    kind: RequestKind = _enum(RequestKind)
+    kind: RequestKind = enum_column(RequestKind)
     selection: str
     author: str
     comment: str
-    created_at: datetime = _time()
+    created_at: datetime = time_column()
     consumed_at: datetime | None = Field(sa_type=UtcDateTime, nullable=True, index=True)
     outcome: str
 
@@ -328,7 +236,7 @@ class AuditTableRow(ControlTable, table=True):
 
     __tablename__ = "audit_rows"
     id: int = Field(primary_key=True)
-    at: datetime = _time()
+    at: datetime = time_column()
     author: str
     operation: str
     subject: str
@@ -343,10 +251,10 @@ class FindingRow(ControlTable, table=True):
     kind: str = Field(primary_key=True)
     subject: str = Field(primary_key=True)
     message: str
-    first_at: datetime = _time()
-    last_at: datetime = _time()
+    first_at: datetime = time_column()
+    last_at: datetime = time_column()
     count: int
-    closed_at: datetime | None = _time(nullable=True)
+    closed_at: datetime | None = time_column(nullable=True)
 
 
 class DigestRow(ControlTable, table=True):
@@ -354,8 +262,8 @@ class DigestRow(ControlTable, table=True):
 
     __tablename__ = "digests"
     id: int = Field(primary_key=True)
-    made_at: datetime = _time()
-    since: datetime = _time()
+    made_at: datetime = time_column()
+    since: datetime = time_column()
     subject: str
     text: str
     body_json: str
@@ -370,7 +278,7 @@ class DeliveryRow(ControlTable, table=True):
     target: str
     attempts: int
     delivered_at: datetime | None = Field(sa_type=UtcDateTime, nullable=True, index=True)
-    next_try_at: datetime | None = _time(nullable=True)
+    next_try_at: datetime | None = time_column(nullable=True)
     error: str
 
 
