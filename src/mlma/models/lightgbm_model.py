@@ -114,7 +114,7 @@ class LightGBMForecaster:
             moments = json.loads(head)
             model = cls()
             model._offset, model._scale = float(moments["offset"]), float(moments["scale"])
-            model._booster = lightgbm.Booster(params={"verbosity": -1}, model_str=text)
+            model._booster = lightgbm.Booster(model_str=text)
         except (lightgbm.basic.LightGBMError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{FAMILY}: the content is not a stored LightGBM model: {error}") from error
         return model

@@ -122,7 +122,7 @@ def _class_of(name: str) -> type[Any]:
         raise ModelError(f"model {name!r} is unknown; allowed are {ALLOWED}")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:
         raise ModelError(
             f"model {name!r}: module {module_name!r} cannot be imported ({error}); allowed are {ALLOWED}"
         ) from error

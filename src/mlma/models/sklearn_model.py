@@ -53,7 +53,7 @@ class SklearnForecaster:
         preparation = _preparation(self._regressor)
         try:
             with _one_thread():
-                self._regressor.fit(preparation.fit_transform(X), y)
+                self._regressor.fit(preparation.fit_transform(_row_major(X)), y)
         except (ValueError, TypeError, ArithmeticError) as error:
             raise ModelError(f"{self.family}: cannot learn from {X.shape} features: {error}") from error
         self._preparation = preparation
@@ -65,7 +65,7 @@ class SklearnForecaster:
             return np.empty(0)
         try:
             with _one_thread():
-                made = np.asarray(self._regressor.predict(preparation.transform(X)), dtype=np.float64)
+                made = np.asarray(self._regressor.predict(preparation.transform(_row_major(X))), dtype=np.float64)
         except (ValueError, TypeError, ArithmeticError) as error:
             raise ModelError(f"{self.family}: cannot forecast from {X.shape} features: {error}") from error
         if made.size != len(X):
@@ -122,6 +122,11 @@ class SklearnForecaster:
         if self._preparation is None:
             raise ModelError(f"{self.family}: the model was not fitted")
         return self._preparation
+
+
+def _row_major(X: Floats) -> Floats:
+    """Return the rows in one memory order, because sums in another order end in other digits."""
+    return np.ascontiguousarray(X, dtype=np.float64)
 
 
 def _preparation(regressor: Any) -> Any:
