@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -64,11 +65,11 @@ def test_a_file_store_is_the_same_folder_wherever_it_is_opened(tmp_path, monkeyp
     assert pickle.loads(pickle.dumps(here)).load(SHA256) == BLOB
 
 
-def test_a_file_lies_two_folders_deep_under_its_hash_as_it_was_given(files, tmp_path):
+def test_a_file_lies_two_folders_deep_under_the_hash_of_its_content(files, tmp_path):
     files.save(BLOB)
-    path = tmp_path / "artifacts" / SHA256[:2] / SHA256[2:4] / SHA256
+    path = tmp_path / "artifacts" / SHA256[:2] / SHA256[2:4] / f"{SHA256}.z"
     assert everything(tmp_path).keys() == {path}
-    assert path.read_bytes() == BLOB
+    assert zlib.decompress(path.read_bytes()) == BLOB
 
 
 def test_saving_again_does_not_touch_the_file(files, tmp_path):
@@ -78,14 +79,21 @@ def test_saving_again_does_not_touch_the_file(files, tmp_path):
     assert everything(tmp_path) == before
 
 
-@pytest.mark.parametrize("damaged", [BLOB[:-1], b"", BLOB[:500] + b"!" + BLOB[501:]])
-def test_a_damaged_file_is_refused_with_both_hashes_and_healed_by_saving(files, tmp_path, damaged):
+@pytest.mark.parametrize(
+    ("damaged", "found"),
+    [
+        (zlib.compress(BLOB[:-1]), BLOB[:-1]),  # another content
+        (zlib.compress(BLOB)[:-5], zlib.compress(BLOB)[:-5]),  # truncated
+        (b"", b""),
+    ],
+)
+def test_a_damaged_file_is_refused_with_both_hashes_and_healed_by_saving(files, tmp_path, damaged, found):
     files.save(BLOB)
     path = next(iter(everything(tmp_path)))
     path.write_bytes(damaged)
     with pytest.raises(ArtifactError) as refused:
         files.load(SHA256)
-    for part in (str(path), f"expected sha256 {SHA256}", f"found {hashlib.sha256(damaged).hexdigest()}"):
+    for part in (str(path), f"expected sha256 {SHA256}", f"found {hashlib.sha256(found).hexdigest()}"):
         assert part in str(refused.value)
     files.save(BLOB)
     assert files.load(SHA256) == BLOB

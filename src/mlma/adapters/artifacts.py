@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -10,10 +11,11 @@ from uuid import uuid4
 from mlma.core.errors import ArtifactError, RetryLaterError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+COMPRESSION = 1  # of zlib: a third of the size of LightGBM's text after 0.7 ms; level 6 takes 2.8 ms for 12 % less
 
 
 class FileArtifacts:
-    """Content-addressed files ``root/ab/cd/abcd...``, as they were given: ``sha256sum`` can check them.
+    """Content-addressed files ``root/ab/cd/abcd....z``, compressed; the hash is that of the content itself.
 
     A file appears complete or not at all: it is written under another name, flushed to the disk and renamed.
     What a crash leaves behind ends in ``.partial`` and is never read. Several processes may save at once.
@@ -47,9 +49,10 @@ class FileArtifacts:
         """
         sha256 = hashlib.sha256(blob).hexdigest()
         path = self._path(sha256)
+        packed = zlib.compress(blob, COMPRESSION)
         try:
-            if not path.is_file() or path.read_bytes() != blob:
-                _write_durably(path, blob)
+            if not path.is_file() or path.read_bytes() != packed:
+                _write_durably(path, packed)
         except OSError as error:
             raise RetryLaterError(f"artifact {path}: cannot be written: {error.strerror or error}") from error
         return sha256
@@ -66,18 +69,22 @@ class FileArtifacts:
             raise ArtifactError(f"artifact {sha256!r}: expected a SHA-256 as 64 hexadecimal digits")
         path = self._path(sha256)
         try:
-            blob = path.read_bytes()
+            packed = path.read_bytes()
         except FileNotFoundError:
             raise ArtifactError(f"artifact {path}: the file is missing; expected sha256 {sha256}") from None
         except OSError as error:
             raise ArtifactError(f"artifact {path}: cannot be read: {error.strerror or error}") from error
+        try:
+            blob = zlib.decompress(packed)
+        except zlib.error:
+            blob = packed  # whatever it is, its hash tells that it is not what was saved
         found = hashlib.sha256(blob).hexdigest()
         if found != sha256:
             raise ArtifactError(f"artifact {path}: the content has changed; expected sha256 {sha256}, found {found}")
         return blob
 
     def _path(self, sha256: str) -> Path:
-        return self._root / sha256[:2] / sha256[2:4] / sha256
+        return self._root / sha256[:2] / sha256[2:4] / f"{sha256}.z"
 
 
 class MemoryArtifacts:
