@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mlma.core.blocks import Floats, Ints
 from mlma.core.decisions import RejectReason
+from mlma.core.durations import format_duration
 from mlma.core.records import Rejected
 from mlma.core.rows import NO_TIME, Rows
 from mlma.core.schedule import Schedule
@@ -106,7 +107,7 @@ class Quarantine:
         anchor_us = (self.schedule.anchor - EPOCH) // US
         nearest = anchor_us + (time_us - anchor_us + frequency_us // 2) // frequency_us * frequency_us
         return (
-            f"a multiple of {self.schedule.frequency} from {_iso_time(self.schedule.anchor)}; "
+            f"a multiple of {format_duration(self.schedule.frequency)} from {_iso_time(self.schedule.anchor)}; "
             f"the nearest is {_iso(nearest)}"
         )
 
@@ -131,7 +132,7 @@ class _Example(NamedTuple):
 
 def _iso(time_us: int) -> str:
     """ISO 8601 text of microseconds since 1970, also for years that `datetime` does not know."""
-    return str(np.datetime64(time_us, "us")) + "Z" if time_us != NO_TIME else ""
+    return str(np.datetime64(time_us, "us")).removesuffix(".000000") + "Z" if time_us != NO_TIME else ""
 
 
 def _iso_time(time: datetime) -> str:
