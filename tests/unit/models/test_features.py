@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlma.core.schedule import Schedule
 from mlma.models.features import Features
+from mlma.models.naive import naive_lookback
 
 MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
 HOUR, QUARTER, DAY = timedelta(hours=1), timedelta(minutes=15), timedelta(days=1)
@@ -236,3 +237,8 @@ def test_names_are_unique_and_as_many_as_columns(s):
     features = Features(s)
     assert len(set(features.names)) == len(features.names)
     assert features.build(np.ones((1, 5)), start=0, first=2, last=4).shape == (1, 2, len(features.names))
+
+
+@pytest.mark.parametrize("s", SCHEDULES, ids=IDS)
+def test_what_features_look_back_to_is_enough_for_seasonal_naive(s):
+    assert Features(s).lookback >= naive_lookback(s)
