@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HOW_TO_START = "`mlma run` or `mlma demo` makes one"
 
+BACKENDS = ("sqlite", "postgresql")
+
 MESSAGES = {
     "database is locked": "another process has kept it locked for too long; see who with `mlma doctor`",
     "disk is full": "the disk is full; free some space, nothing of this change was stored",
@@ -73,6 +75,8 @@ def open_engine(url: str, *, create: bool, busy_timeout_s: float) -> Engine:
             f"state URL {url!r} is no database URL: expected for example sqlite:///state/mlma.db"
         ) from error
     where = name_of(parsed)
+    if parsed.get_backend_name() not in BACKENDS:
+        raise StoreError(f"state {where}: expected a database of {' or '.join(BACKENDS)}")
     sqlite = parsed.get_backend_name() == "sqlite"
     in_memory = sqlite and parsed.database in {None, "", ":memory:"}
     if sqlite and not in_memory:
