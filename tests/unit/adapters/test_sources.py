@@ -290,14 +290,35 @@ def test_a_truncated_archive_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_another_encoding_is_refused(tmp_path, encoding):
-    with pytest.raises(SourceError, match=r"in\.csv"):
-        read_file(csv(tmp_path, "stream,ts,y", "Zürich,2001-01-01,1", encoding=encoding), PLAIN)
+def test_another_encoding_is_refused_with_its_line(tmp_path, encoding):
+    lines = ["stream,ts,y", "Zurich,2001-01-01,1", "Zürich,2001"]
+    with pytest.raises(SourceError, match=rf"in\.csv, line {3 if encoding == 'latin-1' else 1}: is not UTF-8"):
+        read_file(csv(tmp_path, *lines, encoding=encoding), PLAIN)
 
 
-def test_a_latin_encoding_is_called_by_its_name(tmp_path):
-    with pytest.raises(SourceError, match="is not UTF-8"):
-        read_file(csv(tmp_path, "stream,ts,y", "Zürich,2001-01-01,1", encoding="latin-1"), PLAIN)
+def test_text_in_parquet_that_is_not_utf_8_is_refused(tmp_path):
+    broken = pa.array([b"Z\xfcrich", b"b"]).view(pa.string())
+    with pytest.raises(SourceError, match="not UTF-8"):
+        read_file(parquet(tmp_path, stream=broken), PLAIN)
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz", "in.parquet"])
+def test_damaged_bytes_are_refused_or_read_and_nothing_else(tmp_path, name):
+    text = "stream,ts,y\n" + "".join(f"a{i % 3},2001-01-01 {i % 24:02d}:00,{i}.5\n" for i in range(60))
+    whole = {"in.csv": text.encode(), "in.csv.gz": gzip.compress(text.encode(), mtime=0),
+             "in.parquet": parquet(tmp_path).read_bytes()}[name]  # fmt: skip
+    rng = np.random.default_rng(7)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for at in rng.integers(len(whole), size=3):
+            damaged[at] = rng.integers(256)
+        (tmp_path / name).write_bytes(damaged[: rng.integers(len(whole) // 2, len(whole) + 1)])
+        try:
+            rows = read_file(tmp_path / name, PLAIN)
+        except SourceError:
+            continue
+        found = admitted(rows)
+        assert found.n_admitted + found.n_rejected + found.n_missing == len(rows)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from mlma.adapters.sources.files import ColumnMapping, read_file
 from mlma.core.errors import SourceError
@@ -27,6 +28,14 @@ class FoundFile:
     path: str  # relative to the directory, with forward slashes
     fingerprint: str  # "<size in bytes>-<SHA-256 of the content>"
     size_bytes: int
+
+
+class HasPath(Protocol):
+    """What is needed to read a file that was found."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,7 @@ class DirectorySource:
                 found.append(FoundFile(path=path, fingerprint=fingerprint, size_bytes=stamps[path].size_bytes))
         return found
 
-    def read(self, found: FoundFile) -> Rows:
+    def read(self, found: HasPath) -> Rows:
         """Read a file that was found.
 
         Raises

@@ -4,6 +4,7 @@ A file that cannot be understood as a whole is a SourceError; a bad cell or line
 by `mlma.core.admission`.
 """
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from mlma.adapters.sources.cells import (
 from mlma.adapters.sources.labels import labels_by_stream
 from mlma.core.errors import SourceError
 from mlma.core.rows import Rows
+
+CHUNK_BYTES = 1 << 20
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 """Files that can be read."""
@@ -97,7 +100,10 @@ def read_file(path: Path, mapping: ColumnMapping) -> Rows:
         table = _read_csv(path, mapping)
     else:
         raise SourceError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
-    return _rows(path, mapping, table)
+    try:
+        return _rows(path, mapping, table)
+    except UnicodeDecodeError as error:  # Parquet that claims to hold text
+        raise SourceError(f"{path}: holds text that is not UTF-8: {error}") from error
 
 
 def _rows(path: Path, mapping: ColumnMapping, table: _Table) -> Rows:
@@ -141,7 +147,7 @@ def _read_parquet(path: Path, mapping: ColumnMapping) -> _Table:
         with pq.ParquetFile(path) as file:
             _check_columns(path, mapping, file.schema_arrow.names)
             table = file.read(columns=list(mapping.columns))
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: cannot be read as Parquet, truncated or not Parquet: {_reason(error)}") from error
     return _Table({name: table.column(name) for name in mapping.columns}, table.num_rows, {})
 
@@ -156,6 +162,7 @@ def _read_csv(path: Path, mapping: ColumnMapping) -> _Table:
     parse = pa_csv.ParseOptions(invalid_row_handler=keep_aside)
     read = pa_csv.ReadOptions(use_threads=False)  # only then are row numbers known
     try:
+        _check_encoding(path)
         with pa.input_stream(str(path), compression="detect") as stream:
             names = pa_csv.open_csv(stream, read_options=read, parse_options=parse).schema.names
         _check_columns(path, mapping, names)
@@ -167,13 +174,29 @@ def _read_csv(path: Path, mapping: ColumnMapping) -> _Table:
         )
         with pa.input_stream(str(path), compression="detect") as stream:
             table = pa_csv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: is not UTF-8 text: {error}") from error
     except (pa.ArrowException, OSError, EOFError) as error:
-        text = _reason(error)
-        kind = "is not UTF-8 text" if "UTF8" in text else "cannot be read as comma-separated text"
-        raise SourceError(f"{path}: {kind}: {text}") from error
+        raise SourceError(f"{path}: cannot be read as comma-separated text: {_reason(error)}") from error
     return _Table({name: table.column(name) for name in mapping.columns}, table.num_rows, broken)
+
+
+def _check_encoding(path: Path) -> None:
+    """Refuse text that is not UTF-8, with the line: the parser would lose lines that it can neither split nor show."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line = 1
+    with pa.input_stream(str(path), compression="detect") as stream:
+        while True:
+            chunk = stream.read(CHUNK_BYTES)
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                raise SourceError(
+                    f"{path}, line {line}: is not UTF-8 text: byte 0x{error.object[error.start]:02x}; "
+                    "expected a file saved as UTF-8"
+                ) from None
+            if not chunk:
+                return
+            line += chunk.count(b"\n")
 
 
 def _check_columns(path: Path, mapping: ColumnMapping, found: list[str]) -> None:
