@@ -39,6 +39,8 @@ LOOKBACK_PERIODS = 14
 ATTEMPTS_BEFORE_FINDING = 3
 """Failed attempts of one delivery after which a person is told."""
 
+_INSTANT = timedelta(microseconds=1)  # the resolution of times
+
 FIRST_RETRY = timedelta(minutes=1)
 LAST_RETRY = timedelta(hours=1)
 
@@ -54,7 +56,7 @@ def gather(
     schedule: Schedule | None = None,
     expects_daemon: bool = True,
 ) -> DigestInputs:
-    """Everything that a digest of [since, now) says, read from the store.
+    """Everything that a digest of (since, now] says, read from the store.
 
     Parameters
     ----------
@@ -65,11 +67,12 @@ def gather(
     expects_daemon
         False for a state that a replay made.
     """
+    first, until = since + _INSTANT, now + _INSTANT  # what was decided at this very moment belongs to this digest
     streams = store.streams()
-    decisions = [d for d in store.decisions(since=since, exceptions_only=True) if d.decided_at < now]
+    decisions = [d for d in store.decisions(since=first, exceptions_only=True) if d.decided_at < until]
     active = [override for override in store.overrides() if overrides.is_active(override, now)]
-    files = _files(store, since, now)
-    totals = store.totals(since=since, until=now)
+    files = _files(store, first, until)
+    totals = store.totals(since=first, until=until)
     ratios = _ratios(totals)
     cursor, lease = store.cursor(), store.lease()
     lookback = since - LOOKBACK_PERIODS * (now - since)
@@ -85,8 +88,8 @@ def gather(
         n_tested=int(totals.n_tested.sum()),
         n_streams_tested=int((totals.n_tested > 0).sum()),
         last_batch=cursor,
-        effects=_effects(store, since, now),
-        findings=[f for f in store.findings(open_only=False) if f.closed_at is None or since <= f.closed_at < now],
+        effects=_effects(store, first, until),
+        findings=[f for f in store.findings(open_only=False) if f.closed_at is None or first <= f.closed_at < until],
         overrides=active,
         requests=store.requests(open_only=True),
         holders=_holders(decisions, active, streams),
@@ -114,9 +117,11 @@ def issue(
     targets: Sequence[str],
     alpha: float,
     schedule: Schedule | None = None,
+    expects_daemon: bool = True,
 ) -> int:
-    """Make the digest of [since, now) and store it with one pending delivery a target; returns its id."""
-    digest = make_digest(gather(store, now=now, since=since, alpha=alpha, schedule=schedule))
+    """Make the digest of (since, now] and store it with one pending delivery a target; returns its id."""
+    inputs = gather(store, now=now, since=since, alpha=alpha, schedule=schedule, expects_daemon=expects_daemon)
+    digest = make_digest(inputs)
     stored = StoredDigest(
         made_at=now, since=since, subject=digest.subject, text=render(digest), body_json=to_json(digest)
     )

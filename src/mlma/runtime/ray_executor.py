@@ -58,17 +58,19 @@ class ShardActor:
         self._shard = Shard(spec)
         self._is_synced = False
 
-    def call(self, method: str, arguments: tuple[Any, ...]) -> Any:
-        """Call a method of the shard. Raises ShardLostError when its memory was lost since the last sync."""
-        if method == "sync":
-            self._is_synced = True
-        elif not self._is_synced:
-            raise ShardLostError(f"{method} was called on a shard that was restarted")
-        return getattr(self._shard, method)(*arguments)
+    def call(self, method: str, arguments: tuple[Any, ...]) -> tuple[int, Any]:
+        """Process id, and what a method of the shard returned.
 
-    def pid(self) -> int:
-        """Process id, for tests that kill it."""
-        return os.getpid()
+        Raises
+        ------
+        ShardLostError
+            The shard's memory was lost since the last sync.
+        """
+        if method != "sync" and not self._is_synced:
+            raise ShardLostError(f"{method} was called on a shard that was restarted")
+        made = getattr(self._shard, method)(*arguments)
+        self._is_synced = True
+        return os.getpid(), made
 
 
 _RemoteShard = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(ShardActor)
@@ -98,6 +100,7 @@ class RayExecutor(Executor):
         self._n_workers = n_workers or os.cpu_count() or 1
         self._specs: list[ShardSpec] = []
         self._actors: list[Any] = []
+        self._pids: dict[int, int] = {}
         self._position: Position | None = None
         self._waiting: list[TrainingJob] = []
         self._running: dict[Any, list[TrainingJob]] = {}
@@ -108,9 +111,9 @@ class RayExecutor(Executor):
         self._specs = list(specs)
         self._actors = [_RemoteShard.remote(spec) for spec in specs]
 
-    def pids(self) -> list[int]:
-        """Process ids of the shard actors."""
-        return [ray.get(actor.pid.remote()) for actor in self._actors]
+    def known_pids(self) -> list[int]:
+        """Process ids of the shard actors that answered last, for whoever watches or kills them."""
+        return sorted(self._pids.values())
 
     def sync(self, position: Position) -> list[int]:
         """Bring every shard to a position, and remember it for shards that are lost later."""
@@ -123,7 +126,7 @@ class RayExecutor(Executor):
         made: dict[int, Any] = {}
         for shard in sorted(refs):
             try:
-                made[shard] = ray.get(refs[shard])
+                self._pids[shard], made[shard] = ray.get(refs[shard])
             except RayActorError:
                 made[shard] = self._call_again(shard, method, calls[shard])
             except RayTaskError as error:
@@ -139,7 +142,8 @@ class RayExecutor(Executor):
                 actor = self._actors[shard]
                 if self._position is not None and method != "sync":
                     ray.get(actor.call.remote("sync", (self._position,)))
-                return ray.get(actor.call.remote(method, arguments))
+                self._pids[shard], made = ray.get(actor.call.remote(method, arguments))
+                return made
             except RayTaskError as error:
                 raise _cause(error) from error
             except RayActorError:

@@ -1,0 +1,87 @@
+"""The inline and the Ray executor are one port: the same data gives the same decisions, also when an actor dies."""
+
+import os
+import random
+import signal
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mlma.runtime.engine import Engine
+from mlma.runtime.executors import Executor, InlineExecutor
+from mlma.runtime.replay import VirtualClock
+from tests.integration.fleet_data import ANCHOR, demand, engine_at, outcome, rows_of, settings_for
+
+DAYS = 44
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    # Ray leaves sockets and files of its own to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+]
+
+
+def lived(path: Path, executor: Executor, model: str) -> dict[str, object]:
+    """Let a fleet live day by day and return everything that was recorded."""
+    clock = VirtualClock()
+    engine = engine_at(path, executor, clock, settings_for(model))
+    try:
+        drive(engine, clock)
+    finally:
+        engine.close()
+    return outcome(engine.store)
+
+
+def drive(engine: Engine, clock: VirtualClock) -> None:
+    y = demand(6, DAYS, breaks_on=36)
+    for day in range(DAYS):
+        clock.set(ANCHOR + timedelta(days=day + 1))
+        engine.take(rows_of(y, day * 24, day * 24 + 24), path=f"day-{day}", fingerprint="1")
+        engine.tick(wait=True)
+
+
+def ray_executor() -> Executor:
+    from mlma.runtime.ray_executor import RayExecutor
+
+    return RayExecutor(2, n_workers=2)
+
+
+def test_inline_and_ray_decide_the_same(tmp_path: Path) -> None:
+    inline = lived(tmp_path / "inline", InlineExecutor(2), "lightgbm")
+    on_ray = lived(tmp_path / "ray", ray_executor(), "lightgbm")
+    assert len(inline["versions"]) > 6  # the break was found and answered
+    assert on_ray == inline
+
+
+def test_actors_killed_at_random_moments_change_nothing(tmp_path: Path) -> None:
+    model = "tests.integration.tiny_model:TinyLeastSquares"
+    expected = lived(tmp_path / "inline", InlineExecutor(2), model)
+
+    from mlma.runtime.ray_executor import RayExecutor
+
+    executor = RayExecutor(2, n_workers=2)
+    clock = VirtualClock()
+    engine = engine_at(tmp_path / "ray", executor, clock, settings_for(model))
+    done, killed = threading.Event(), []
+    rng = random.Random(5)
+
+    def kill() -> None:
+        while not done.wait(rng.uniform(0.05, 1.0)) and len(killed) < 20:
+            for pid in executor.known_pids():
+                if rng.random() < 0.7 and pid not in killed:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        drive(engine, clock)
+    finally:
+        done.set()
+        killer.join()
+        engine.close()
+    assert len(killed) >= 3
+    assert outcome(engine.store) == expected
