@@ -189,10 +189,14 @@ def _honesty(inputs: DigestInputs) -> tuple[str, str, str]:
     won, lost = outcomes[Reason.BEAT_CHAMPION], outcomes[Reason.NOT_BETTER]
     rest = len(alarms) - won
     return (
-        f"promised: at most {inputs.alpha * n:,.0f} false alarms ({_share(inputs.alpha)} of {count(n, 'test')})",
+        f"promised: at most {_few(inputs.alpha * n)} false on average ({_share(inputs.alpha)} of {count(n, 'test')})",
         f"seen: {count(len(alarms), 'alarm')} ({_share(len(alarms) / n)}), true ones among them",
         f"confirmed by proof: {won:,}; not: {rest:,} ({lost:,} lost, {rest - lost:,} open)",
     )
+
+
+def _few(n: float) -> str:
+    return f"{n:,.0f}" if n >= 10.0 else f"{n:.2g}"
 
 
 def _share(share: float) -> str:
@@ -236,8 +240,10 @@ def _heartbeat(inputs: DigestInputs, needs: Section) -> tuple[str, str]:
     else:
         untested = inputs.n_streams - inputs.n_streams_tested
         news = f"{inputs.n_streams_tested:,} of {count(inputs.n_streams, 'stream')} tested, {n_alarming:,} alarmed"
-        news += f", {untested:,} not ready" if untested > 0 else ""
-    judged = f"judged to {minute(inputs.judged_until)}" if inputs.judged_until else "nothing judged yet"
+        news += f", {untested:,} not tested" if untested > 0 else ""
+    judged = "nothing judged yet" if inputs.last_batch is None else f"judged to batch {inputs.last_batch:,}"
+    if inputs.judged_until is not None:
+        judged = f"judged to {minute(inputs.judged_until)}"
     if inputs.last_tick_at is None or inputs.daemon_since is None:
         return news, f"{judged}; no daemon is running" if inputs.expects_daemon else f"{judged}; replayed"
     return news, f"{judged}; last tick {minute(inputs.last_tick_at)}; up {_up(inputs.now - inputs.daemon_since)}"

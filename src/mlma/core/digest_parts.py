@@ -58,7 +58,7 @@ class DigestInputs:
     Attributes
     ----------
     now, since, until
-        When the digest is made, and its period [since, until).
+        When the digest is made, and its period (since, until].
     names
         Stream names by id; at least of the streams that occur in decisions and effects.
     decisions

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -147,7 +148,7 @@ def test_every_section_is_present_even_when_empty():
 def test_untested_streams_are_not_called_healthy():
     digest = make_digest(inputs(n_streams_tested=1, n_tested=1))
     assert "no news" not in digest.subject + digest.heartbeat[0]
-    assert digest.heartbeat[0] == "1 of 4 streams tested, 0 alarmed, 3 not ready"
+    assert digest.heartbeat[0] == "1 of 4 streams tested, 0 alarmed, 3 not tested"
 
 
 def test_an_empty_fleet_is_not_called_healthy():
@@ -412,7 +413,7 @@ def test_promised_alarms_stand_beside_those_seen_and_confirmed():
     proofs = [promotion(0), promotion(1, reason=Reason.NOT_BETTER), promotion(2, batch=8)]
     digest = make_digest(inputs(decisions=alarms + proofs, n_tested=940, n_streams=94))
     assert digest.honesty == (
-        "promised: at most 47 false alarms (5 % of 940 tests)",
+        "promised: at most 47 false on average (5 % of 940 tests)",
         "seen: 4 alarms (0.426 %), true ones among them",
         "confirmed by proof: 1; not: 3 (1 lost, 2 open)",
     )
@@ -558,3 +559,48 @@ def test_order_of_the_inputs_never_matters(seed):
     for rows in shuffled.values():
         seed.shuffle(rows)
     assert render(make_digest(replace(given_inputs, **shuffled))) == render(make_digest(given_inputs))
+
+
+# --- the manual -------------------------------------------------------------------------------------------
+
+
+def manual_example():
+    """The day that the manual shows."""
+    names = {0: "ATL", 1: "IAH", 2: "ORD", 3: "DFW", 4: "LAX", 5: "SFO", 6: "BOS"}
+    proof = {"n": 168, "adaptive_mean": 4.1, "mean_loss": 3.2, "effect": -0.22}
+    return inputs(
+        n_streams=94,
+        names=names,
+        n_tested=92,
+        n_streams_tested=92,
+        decisions=[
+            decision(0, effect=0.41),
+            promotion(0, **proof),
+            decision(
+                6, phase=Phase.REQUEST, action=Action.ROLL_BACK, reason=Reason.REQUESTED, note="request 7 by kim: worse"
+            ),
+            held_back(1, effect=0.34),
+            held_back(2, by=Hold.COOLING_DOWN, effect=0.12),
+            decision(3, effect=0.25),
+            decision(5, effect=0.19),
+            promotion(5, reason=Reason.NOT_BETTER),
+        ],
+        holders={1: 3},
+        losing_streaks={5: 3},
+        overrides=[override()],
+        effects=[effect(3)],
+        findings=[finding("stream_silent", "LAX", message="no observation since 2001-03-03 21:00 UTC")],
+        rejected=[RejectedCount(reason=RejectReason.DUPLICATE, count=4, worst_stream="ATL")],
+        n_rows=2256,
+        n_trainings=3,
+        fit_cpu_s=1.4,
+        loss_ratio_mean=0.712,
+        loss_ratio_median=0.69,
+        daemon_since=NOW - timedelta(days=41),
+    )
+
+
+def test_the_manual_shows_what_a_digest_looks_like():
+    manual = Path(__file__).parents[3] / "docs" / "manual" / "digest.md"
+    shown = manual.read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+    assert shown == render(make_digest(manual_example()))

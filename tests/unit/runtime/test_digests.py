@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -170,13 +171,20 @@ def test_what_lies_outside_the_period_is_not_told(store):
     fill(store)
     before, after = Decision(
         stream_id=0, batch=3, phase=Phase.BATCH, action=Action.RETRAIN, proposed=Action.RETRAIN,
-        reason=Reason.ALARM_BOTH, decided_at=SINCE - MINUTE,
+        reason=Reason.ALARM_BOTH, decided_at=SINCE,
     ), Decision(
         stream_id=2, batch=10, phase=Phase.BATCH, action=Action.RETRAIN, proposed=Action.RETRAIN,
-        reason=Reason.ALARM_BOTH, decided_at=NOW,
+        reason=Reason.ALARM_BOTH, decided_at=NOW + MINUTE,
     )  # fmt: skip
     store.record(Commit(decisions=[before, after]))
     assert [d.stream_id for d in read(store).decisions] == [1]
+
+
+def test_periods_that_follow_each_other_tell_everything_once(store):
+    fill(store)
+    moments = [NOW - timedelta(hours=3), NOW - timedelta(hours=1), NOW]  # the batch was judged at the second one
+    told = [gather(store, now=until, since=since, alpha=0.05) for since, until in pairwise(moments)]
+    assert [(len(inputs.decisions), inputs.n_tested) for inputs in told] == [(1, 3), (0, 0)]
 
 
 def test_the_override_that_holds_a_stream_is_found(store):
@@ -207,7 +215,7 @@ def test_lost_comparisons_are_counted_beyond_the_period(store):
 
 
 def test_files_and_quarantine_are_those_of_the_period(store):
-    for seq, taken_at in ((1, SINCE - MINUTE), (2, SINCE), (3, NOW - MINUTE)):
+    for seq, taken_at in ((1, SINCE), (2, SINCE + MINUTE), (3, NOW)):
         file = SourceFile(
             seq=seq, path=f"{seq}.csv", fingerprint="f", n_rows=100, n_admitted=90, n_rejected=10, n_late=0,
             error="truncated" if seq == 3 else "", taken_at=taken_at,
@@ -283,6 +291,16 @@ def test_a_digest_is_stored_as_it_is_sent_and_fits_one_page(store):
     assert len(stored.text.splitlines()) <= MAX_LINES
     assert max(map(len, stored.text.splitlines())) <= WIDTH
     assert [d.target for d in store.deliveries()] == ["mail", "hook"]
+
+
+@pytest.mark.parametrize("n", [94, 1000])
+def test_a_digest_of_many_streams_is_no_longer(store, n):
+    fill(store, n, alarms=range(n // 2), held=range(n // 4))
+    store.add_override(override(selection="*"), AUDIT)
+    issue(store, now=NOW, since=SINCE, targets=(), alpha=0.05)
+    (stored,) = store.digests()
+    assert len(stored.text.splitlines()) == 27
+    assert max(map(len, stored.text.splitlines())) <= WIDTH
 
 
 # --- delivering -------------------------------------------------------------------------------------------
