@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from mlma.runtime.engine import Engine, EngineSettings
     from mlma.runtime.executors import Executor
     from mlma.runtime.explain import Explanation
-    from mlma.runtime.replay import ReplayProgress, ReplayReport, ReplayRequest
+    from mlma.runtime.replay import ReplayProgress
+    from mlma.runtime.replay_data import ReplayRequest
+    from mlma.runtime.replay_report import ReplayReport
 
 DATABASE = "mlma.db"
 DEMO_DATA = "us_flights_2001_airport_15min.parquet"
@@ -226,7 +228,7 @@ def run_daemon(settings: "Settings", *, once: bool = False) -> int:
     from mlma.adapters.sources.directory import DirectorySource
     from mlma.adapters.sources.files import ColumnMapping
     from mlma.runtime.daemon import Daemon, DaemonSettings
-    from mlma.runtime.replay import first_time
+    from mlma.runtime.replay_data import first_time
 
     configure_logging(settings)
     source = settings.source
@@ -278,18 +280,22 @@ def run_replay(
     from mlma.adapters.store import SqlStore
     from mlma.core import policy
     from mlma.models import registry
-    from mlma.runtime import replay
+    from mlma.runtime import replay, replay_data, replay_report
     from mlma.runtime.engine import Engine, EngineSettings
+    from mlma.runtime.serving import Memo
 
     began = time.monotonic()
-    settings = load_settings(None, replay.settings_of(request))
+    settings = load_settings(None, replay_data.settings_of(request))
     policies = [policy.parse(text) for text in request.policies]
     registry.check(settings.model.to_core())
     mapping = ColumnMapping(stream=request.stream_column, time=request.time_column, value=request.value_column)
-    rows, aggregated = replay.prepared(read_file(Path(request.data), mapping), request, settings.schedule.frequency)
-    schedule = settings.schedule.to_core(settings.schedule.anchor_before(replay.require_first_time(rows)))
+    rows, aggregated = replay_data.prepared(
+        read_file(Path(request.data), mapping), request, settings.schedule.frequency
+    )
+    schedule = settings.schedule.to_core(settings.schedule.anchor_before(replay_data.require_first_time(rows)))
     workers = _executor(settings, 0) if settings.executor.kind == "ray" else None
-    memo, artifacts, used_clock = {}, replay.ReplayArtifacts(), replay.VirtualClock()  # type: ignore[var-annotated]
+    memo: Memo = {}
+    artifacts, used_clock = replay.ReplayArtifacts(), replay.VirtualClock()
     pool = replay.TrainingPool(workers)
     common = _engine_settings(settings, schedule)
     tallies = []
@@ -299,7 +305,7 @@ def run_replay(
                 schedule=schedule,
                 model=common.model,
                 testing=common.testing,
-                life=replay.life_of(common.life, schedule, wanted),
+                life=replay_data.life_of(common.life, schedule, wanted),
                 admission=common.admission,
                 policy=wanted,
             ),
@@ -309,7 +315,7 @@ def run_replay(
             executor=replay.ReplayExecutor(pool, memo),
             clock=used_clock,
         )
-        tally = replay.Tally(name=str(wanted), engine=engine)
+        tally = replay_report.Tally(name=str(wanted), engine=engine)
         engine.observe = tally.observe
         engine.open()
         tallies.append(tally)
@@ -319,13 +325,13 @@ def run_replay(
         batches = replay.run(
             rows, tallies, pool=pool, memo=memo, artifacts=artifacts, clock=used_clock, progress=progress
         )
-        return replay.ReplayReport(
+        return replay_report.ReplayReport(
             tallies=tallies,
             streams=tallies[0].engine.fleet.n_streams,
             batches=batches,
             seconds=time.monotonic() - began,
             rejected=tallies[0].engine.store.rejected(),
-            settings={"aggregated": aggregated, **replay.described(request)},
+            settings={"aggregated": aggregated, **replay_data.described(request)},
             inline_training=workers is None,
         )
     finally:
@@ -373,7 +379,7 @@ def run_demo(
     """
     from mlma.adapters.sources.files import ColumnMapping, read_file
     from mlma.core.decisions import Action
-    from mlma.runtime import digests, replay
+    from mlma.runtime import digests, replay, replay_data, replay_report
 
     began = time.monotonic()
     if state.exists():
@@ -382,21 +388,29 @@ def run_demo(
         shutil.rmtree(state)
     state.mkdir(parents=True)
     (state / ".demo").touch()
-    request = replay.demo_request(demo_data(), minutes15=minutes15, executor=executor)
-    settings = load_settings(None, {**replay.settings_of(request), "state.path": str(state)})
-    rows, _ = replay.prepared(read_file(demo_data(), ColumnMapping()), request, settings.schedule.frequency)
+    request = replay_data.demo_request(demo_data(), minutes15=minutes15, executor=executor)
+    settings = load_settings(None, {**replay_data.settings_of(request), "state.path": str(state)})
+    rows, _ = replay_data.prepared(read_file(demo_data(), ColumnMapping()), request, settings.schedule.frequency)
     opened = open_state(state, create=True)
     used_clock = replay.VirtualClock()
-    engine = make_engine(opened, settings, replay.require_first_time(rows), used_clock)
+    engine = make_engine(opened, settings, replay_data.require_first_time(rows), used_clock)
     assert engine is not None
-    tally = replay.Tally(name=settings.policy, engine=engine)
+    tally = replay_report.Tally(name=settings.policy, engine=engine)
     engine.observe = tally.observe
     try:
         batches = replay.run(rows, [tally], clock=used_clock, progress=progress)
     finally:
         engine.close()
     now = used_clock.now()
-    digests.issue(opened.store, now=now, since=now - timedelta(days=7), targets=(), alpha=settings.testing.alpha)
+    digests.issue(
+        opened.store,
+        now=now,
+        since=now - timedelta(days=7),
+        targets=(),
+        alpha=settings.testing.alpha,
+        schedule=engine.settings.schedule,
+        expects_daemon=False,
+    )
     made = opened.store.decisions(exceptions_only=True)
     report = DemoReport(
         state=state,

@@ -41,7 +41,7 @@ class RetryLaterError(MlmaError):
 
 
 class GiveUpError(MlmaError):
-    """This effect cannot succeed however often it is tried; the rest goes on."""
+    """An effect cannot succeed however often it is tried; the rest goes on."""
 
 
 class StopDaemonError(MlmaError):

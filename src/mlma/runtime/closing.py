@@ -80,11 +80,8 @@ def _findings(engine: "Engine", evidence: Evidence, served: Bools, batch: int, n
     for stream_id in np.flatnonzero(silent).tolist():
         last = schedule.time_of(int(evidence.last_slot[stream_id]))
         found.append(
-            Finding(
-                kind="stream_silent", subject=streams[stream_id].name, first_at=now, last_at=now,
-                message=f"no observation since {last:%Y-%m-%d %H:%M} UTC",
-            )
-        )  # fmt: skip
+            engine.finding("stream_silent", streams[stream_id].name, f"no observation since {last:%Y-%m-%d %H:%M} UTC")
+        )
     for finding in engine.store.findings(open_only=True):
         stream_id = engine.fleet.ids.get(finding.subject, -1)
         if stream_id < 0:

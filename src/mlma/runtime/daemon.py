@@ -176,8 +176,15 @@ class Daemon:
         since = last[0].made_at if last else self._started or now
         due = digests.next_due(self.settings.digest_cron, self.settings.digest_timezone, since)
         if due <= now and self._engine is not None:
-            alpha = self._engine.settings.testing.alpha
-            digest_id = digests.issue(self.store, now=now, since=since, targets=self.notifier.targets(), alpha=alpha)
+            settings = self._engine.settings
+            digest_id = digests.issue(
+                self.store,
+                now=now,
+                since=since,
+                targets=self.notifier.targets(),
+                alpha=settings.testing.alpha,
+                schedule=settings.schedule,
+            )
             log.info("digest_made", id=digest_id)
         digests.deliver_due(self.store, self.notifier, now)
 

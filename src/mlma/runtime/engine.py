@@ -272,19 +272,15 @@ class Engine:
     def _issue(self, until: int) -> None:
         if not self.is_warm() or until < self._open_first():
             return
-        now = self.clock.now()
         findings = []
         for issued in self.executor.forecast(self.fleet.champions(), until=until):
             self._issued_until = max(self._issued_until, issued.until)
             self.costs.predict_cpu_s += issued.cpu_s + issued.spared_cpu_s
             self.costs.spared_cpu_s += issued.spared_cpu_s
             findings += [
-                Finding(
-                    kind="model_failed", subject=self.fleet.streams[stream_id].name, first_at=now, last_at=now,
-                    message=f"{error}; seasonal naive serves",
-                )
+                self.finding("model_failed", self.fleet.streams[stream_id].name, f"{error}; seasonal naive serves")
                 for stream_id, error in issued.failed.items()
-            ]  # fmt: skip
+            ]
         if findings:
             self.store.record(Commit(findings=findings))
 
@@ -300,6 +296,14 @@ class Engine:
             min_rows=life.min_rows,
             cooldown=life.cooldown if self.settings.policy.proves else 0,
         )
+
+    def finding(self, kind: str, subject: str, message: str) -> Finding:
+        """A finding of now; one that is open already goes on, with its first time and its count."""
+        now = self.clock.now()
+        for known in self.store.findings(open_only=True):
+            if known.kind == kind and known.subject == subject:
+                return replace(known, message=message, last_at=now, count=known.count + 1)
+        return Finding(kind=kind, subject=subject, message=message, first_at=now, last_at=now)
 
     @staticmethod
     def ended(finding: Finding, now: datetime) -> Finding:

@@ -56,9 +56,9 @@ class Orders:
         has_version = engine.fleet.champion(stream.id) is not None
         action = Action.RETRAIN if has_version else Action.TRAIN
         held_by = Hold.NOTHING
-        if engine.held_by(OverrideKind.FREEZE)[stream.id]:
+        if self._is_frozen(stream, results):
             held_by = Hold.FROZEN
-        elif engine.fleet.in_progress()[stream.id]:
+        elif any(effect.stream_id == stream.id for effect in engine.fleet.effects.values()):
             held_by = Hold.IN_PROGRESS
         elif engine.n_rows(stream.id) < engine.settings.life.min_rows:
             held_by = Hold.TOO_LITTLE_DATA
@@ -66,11 +66,16 @@ class Orders:
             self._order(stream, Reason.REQUESTED, results)
         return self._decision(stream, action, Reason.REQUESTED, Phase.REQUEST, held_by, _words(request))
 
+    def _is_frozen(self, stream: Stream, results: Results) -> bool:
+        if results.frozen is None:
+            results.frozen = self._engine.held_by(OverrideKind.FREEZE)
+        return bool(results.frozen[stream.id])
+
     def _rollback(self, stream: Stream, request: Request, results: Results) -> Decision:
         engine, fleet = self._engine, self._engine.fleet
         former = fleet.former(stream.id)
         held_by = Hold.NOTHING
-        if engine.held_by(OverrideKind.FREEZE)[stream.id]:
+        if self._is_frozen(stream, results):
             held_by = Hold.FROZEN
         elif former is None:
             held_by = Hold.NO_FORMER_CHAMPION

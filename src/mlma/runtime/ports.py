@@ -151,14 +151,16 @@ class History(Protocol):
     def append_forecasts(self, shard: int, block: ForecastBlock) -> None:
         """Store forecasts as they were issued."""
 
-    def forecasts(self, shard: int, *, first_slot: int, last_slot: int) -> list[ForecastBlock]:
-        """Blocks in order of origin with the targets in [first_slot, last_slot]."""
+    def forecasts(
+        self, shard: int, *, first_slot: int, last_slot: int, stream_id: int | None = None
+    ) -> list[ForecastBlock]:
+        """Blocks in order of origin with the targets in [first_slot, last_slot], of one stream or of all."""
 
     def append_losses(self, shard: int, block: LossBlock) -> None:
         """Store the outcomes and forecasts of a closed batch."""
 
-    def losses(self, shard: int, *, first_batch: int, last_batch: int) -> list[LossBlock]:
-        """Blocks of the batches in [first_batch, last_batch] that exist, in order."""
+    def losses(self, shard: int, *, first_batch: int, last_batch: int, stream_id: int | None = None) -> list[LossBlock]:
+        """Blocks of the batches in [first_batch, last_batch] that exist, in order, of one stream or of all."""
 
 
 class ArtifactStore(Protocol):

@@ -7,28 +7,16 @@ once; each is charged for what it used as if it had run alone.
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-import numpy as np
-
-from mlma.core.aggregate import aggregated
-from mlma.core.blocks import Bools, Floats, Ints
-from mlma.core.durations import format_duration, parse_duration
-from mlma.core.errors import ArtifactError, SourceError
-from mlma.core.policy import Policy
-from mlma.core.records import Rejected
+from mlma.core.errors import ArtifactError
 from mlma.core.rows import NO_TIME, Rows
-from mlma.core.schedule import Schedule
-from mlma.core.settings import LifeSettings
-from mlma.runtime.closing import Closed
-from mlma.runtime.engine import Engine
 from mlma.runtime.executors import Executor, InlineExecutor
+from mlma.runtime.replay_data import EPOCH, by_batch
+from mlma.runtime.replay_report import Tally
 from mlma.runtime.serving import Memo
 from mlma.runtime.training import TrainingJob, TrainingOutcome, train
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class VirtualClock:
@@ -126,28 +114,6 @@ class ReplayExecutor(InlineExecutor):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayRequest:
-    """What to replay; durations as text (``1h``, ``7d``)."""
-
-    data: Path  # Parquet or CSV file
-    frequency: str
-    horizon: str
-    batch: str
-    train_window: str
-    stream_column: str = "stream"
-    time_column: str = "ts"
-    value_column: str = "y"
-    model: str = "lightgbm"
-    model_params: dict[str, object] = field(default_factory=dict)
-    aggregate: str = "sum"  # of rows finer than the frequency: sum, mean or none (they are refused then)
-    limit_streams: int | None = None
-    policies: tuple[str, ...] = ("never", "always", "calendar:4", "mlma")
-    executor: str = "ray"
-    seed: int = 0
-    settings: dict[str, object] = field(default_factory=dict)  # of the configuration, by dotted key
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayProgress:
     """How far a replay is."""
 
@@ -156,230 +122,6 @@ class ReplayProgress:
     policy: str
     trainings: int  # of all policies together
     eta_s: float | None
-
-
-@dataclass
-class Tally:
-    """Losses of one policy by stream, summed over the targets that a trained version was responsible for."""
-
-    name: str
-    engine: Engine
-    loss: Floats = field(default_factory=lambda: np.zeros(0))
-    naive: Floats = field(default_factory=lambda: np.zeros(0))
-    n: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    cpu_s: float = 0.0  # of take and tick in this process
-
-    def observe(self, closed: Closed) -> None:
-        """Add one batch."""
-        more = len(closed.has_version) - len(self.n)
-        self.loss, self.naive = (np.concatenate([old, np.zeros(more)]) for old in (self.loss, self.naive))
-        self.n = np.concatenate([self.n, np.zeros(more, dtype=np.int64)])
-        evidence = closed.evidence
-        counts = closed.has_version & np.isfinite(evidence.mean_loss) & np.isfinite(evidence.naive_loss)
-        n = np.where(counts, evidence.n, 0)
-        self.loss += np.where(counts, np.nan_to_num(evidence.mean_loss), 0.0) * n
-        self.naive += np.where(counts, np.nan_to_num(evidence.naive_loss), 0.0) * n
-        self.n += n
-
-    def relative_to_naive(self) -> Floats:
-        """Loss over the naive loss of each stream that was scored, shape (scored streams,)."""
-        return _ratio(self.loss, self.naive, self.n > 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayReport:
-    """Result of a replay."""
-
-    tallies: Sequence[Tally]
-    streams: int
-    batches: int
-    seconds: float
-    rejected: Sequence[Rejected]
-    settings: dict[str, object]
-    inline_training: bool
-
-    def to_json(self) -> dict[str, object]:
-        """Figures by policy, as `mlma replay --json` writes them."""
-        always = next((tally for tally in self.tallies if tally.name == "always"), None)
-        return {
-            "settings": self.settings,
-            "streams": self.streams,
-            "batches": self.batches,
-            "seconds": round(self.seconds, 1),
-            "skipped": self._skipped(),
-            "policies": {tally.name: self._figures(tally, always) for tally in self.tallies},
-        }
-
-    def _figures(self, tally: Tally, always: Tally | None) -> dict[str, object]:
-        costs = tally.engine.costs
-        used = tally.n > 0
-        trained_here = costs.train_cpu_s if self.inline_training else 0.0
-        rest = max(0.0, tally.cpu_s - trained_here - (costs.predict_cpu_s - costs.spared_cpu_s))
-        return {
-            "mean_loss": _number(tally.loss.sum() / max(1, tally.n.sum())),
-            "relative_loss_to_always": None if always is None else _spread(_ratio(tally.loss, always.loss, used)),
-            "relative_loss_to_naive": _spread(tally.relative_to_naive()),
-            "trainings": costs.trainings,
-            "training_share_of_always": _share(costs.trainings, always and always.engine.costs.trainings),
-            "training_cpu_share_of_always": _share(costs.train_cpu_s, always and always.engine.costs.train_cpu_s),
-            "alarms": costs.alarms,
-            "cpu_s": {
-                "train": round(costs.train_cpu_s, 2),
-                "predict": round(costs.predict_cpu_s, 2),
-                "rest": round(rest, 2),
-            },
-        }
-
-    def _skipped(self) -> list[dict[str, object]]:
-        skipped: list[dict[str, object]] = []
-        engine, n = self.tallies[0].engine, self.tallies[0].n
-        for stream in engine.fleet.streams:
-            if stream.id >= len(n) or not n[stream.id]:
-                reason = "no batch was scored under a trained version: too little data in the train window"
-                if engine.fleet.champion(stream.id) is not None:
-                    reason = "trained, but no batch after it had outcomes"
-                skipped.append({"stream": stream.name, "reason": reason})
-        skipped += [
-            {
-                "stream": entry.stream,
-                "reason": str(entry.reason),
-                "rows": entry.count,
-                "first_row": entry.row,
-                "column": entry.field,
-                "value": entry.value,
-                "expected": entry.expected,
-            }
-            for entry in self.rejected
-        ]
-        return skipped
-
-
-def _ratio(numerator: Floats, denominator: Floats, used: Bools) -> Floats:
-    usable = used & (denominator > 0)
-    return numerator[usable] / denominator[usable]
-
-
-def _spread(values: Floats) -> dict[str, float | None]:
-    if not len(values):
-        return {"mean": None, "median": None, "p90": None}
-    return {
-        "mean": _number(values.mean()),
-        "median": _number(np.median(values)),
-        "p90": _number(np.quantile(values, 0.9)),
-    }
-
-
-def _share(part: float, whole: float | None) -> float | None:
-    return None if not whole else _number(part / whole)
-
-
-def _number(value: float) -> float:
-    return round(float(value), 5)
-
-
-def first_time(rows: Rows) -> datetime | None:
-    """The oldest readable time, None when there is none."""
-    times = rows.time_us[rows.time_us != NO_TIME]
-    return EPOCH + timedelta(microseconds=int(times.min())) if len(times) else None
-
-
-def require_first_time(rows: Rows) -> datetime:
-    """The oldest readable time. Raises SourceError when no row has one."""
-    first = first_time(rows)
-    if first is None:
-        raise SourceError(f"column {rows.time_column!r}: no row holds a time, expected {rows.time_expected}")
-    return first
-
-
-def settings_of(request: ReplayRequest) -> dict[str, object]:
-    """Settings that a request overrides, by dotted key.
-
-    The first version of a stream needs a quarter of the train window; nothing is scored before one whole train
-    window has passed, so that all policies start from the same first versions.
-    """
-    quarter = parse_duration(request.train_window) / 4
-    frequency = parse_duration(request.frequency)
-    return {
-        "schedule.frequency": request.frequency,
-        "schedule.horizon": request.horizon,
-        "schedule.batch": request.batch,
-        "schedule.train_window": request.train_window,
-        "schedule.warmup": request.train_window,
-        "schedule.min_history": format_duration(max(1, quarter // frequency) * frequency),
-        "model.name": request.model,
-        "model.params": request.model_params,
-        "model.seed": request.seed,
-        "executor.kind": request.executor,
-        **request.settings,
-    }
-
-
-def described(request: ReplayRequest) -> dict[str, object]:
-    """The request as plain values."""
-    return {**{name: getattr(request, name) for name in request.__dataclass_fields__}, "data": str(request.data)}
-
-
-def demo_request(data: Path, *, minutes15: bool, executor: str) -> ReplayRequest:
-    """What the demo replays: departures an hour (or a quarter of one), a day ahead, tested day by day."""
-    return ReplayRequest(
-        data=data,
-        frequency="15min" if minutes15 else "1h",
-        horizon="24h",
-        batch="1d",
-        train_window="56d",
-        policies=("mlma",),
-        executor=executor,
-    )
-
-
-def life_of(life: LifeSettings, schedule: Schedule, policy: Policy) -> LifeSettings:
-    """Life settings of one policy: the baselines promote the latest version without a proof."""
-    return replace(life, warmup=schedule.train_window, proof=life.proof and policy.proves)
-
-
-def prepared(rows: Rows, request: ReplayRequest, frequency: timedelta) -> tuple[Rows, str]:
-    """Rows limited to the drawn streams and brought to the frequency; says in words what was aggregated."""
-    rows = limited(rows, request.limit_streams, request.seed)
-    if request.aggregate == "none":
-        return rows, ""
-    return aggregated(rows, frequency, request.aggregate)
-
-
-def limited(rows: Rows, limit: int | None, seed: int) -> Rows:
-    """Rows of ``limit`` streams drawn by seed; all rows when there are no more streams than that."""
-    if limit is None or limit >= len(rows.stream_names):
-        return rows
-    drawn = np.random.default_rng(seed).choice(len(rows.stream_names), limit, replace=False)
-    return taken(rows, np.flatnonzero(np.isin(rows.stream_code, drawn)))
-
-
-def taken(rows: Rows, index: Ints) -> Rows:
-    """The rows at these positions, in this order, with their marked cells."""
-    position = {int(old): new for new, old in enumerate(index)} if rows.time_text or rows.y_text or rows.broken else {}
-    marked = {
-        name: {position[i]: text for i, text in getattr(rows, name).items() if i in position}
-        for name in ("time_text", "y_text", "broken")
-    }
-    return replace(
-        rows,
-        stream_code=rows.stream_code[index],
-        time_us=rows.time_us[index],
-        y=rows.y[index],
-        row=rows.row[index],
-        **marked,
-    )
-
-
-def by_batch(rows: Rows, schedule: Schedule, warm: int) -> dict[int, Rows]:
-    """Rows by the batch they fall in; everything up to batch ``warm``, and rows without a time, come first."""
-    us = schedule.frequency // timedelta(microseconds=1)
-    anchor = (schedule.anchor - EPOCH) // timedelta(microseconds=1)
-    known = rows.time_us != NO_TIME
-    batch = np.where(known, (rows.time_us - anchor) // us // schedule.batch, warm)
-    batch = np.maximum(batch, warm)
-    order = np.argsort(batch, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(batch[order])) + 1)
-    return {int(batch[part[0]]): taken(rows, part) for part in parts if len(part)}
 
 
 def run(

@@ -121,11 +121,13 @@ class Rings:
             return np.full(self.n_streams, -1, dtype=np.int64)
         known = np.isfinite(self.y)
         newest = self.y.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
-        return np.where(known.any(axis=1), newest + self.start, -1)
+        last: Ints = np.where(known.any(axis=1), newest + self.start, -1)
+        return last
 
     def count(self, origin: int, n_slots: int) -> Ints:
         """Outcomes known in the ``n_slots`` slots before an origin, shape (streams,)."""
-        return np.isfinite(self.window(origin - n_slots, origin)).sum(axis=1)
+        found: Ints = np.isfinite(self.window(origin - n_slots, origin)).sum(axis=1)
+        return found
 
     # batches
 
@@ -173,4 +175,5 @@ class Rings:
 
     def n_scored(self) -> Ints:
         """Targets of the last closed batch with an outcome and a forecast, shape (streams,)."""
-        return np.isfinite(self._last_y + self.last_forecast).sum(axis=1)
+        scored: Ints = np.isfinite(self._last_y + self.last_forecast).sum(axis=1)
+        return scored

@@ -280,4 +280,6 @@ def _mean_where(values: Floats, members: Bools) -> Floats:
     members = members & np.isfinite(values)
     count = members.sum(axis=1)
     total = np.where(members, values, 0.0).sum(axis=1)
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    mean = np.full(len(values), np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean

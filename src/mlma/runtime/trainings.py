@@ -42,6 +42,8 @@ class Results:
     versions: list[Version] = field(default_factory=list)
     servings: list[Serving] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    frozen: Bools | None = None  # read once for the round, shape (streams,)
+    pinned: Bools | None = None
 
 
 class Trainings:
@@ -181,7 +183,7 @@ class Trainings:
         reason = Reason.FIRST_VERSION if champion is None else Reason.LATEST_SERVES
         if under_way.proof is not None:
             reason = Reason.BEAT_CHAMPION
-        held_by = self._held(effect.stream_id)
+        held_by = self._held(effect.stream_id, results)
         if held_by is not Hold.NOTHING:
             results.versions.append(self._version(under_way, outcome, Role.CHALLENGER))
             results.decisions.append(self._decision(under_way, Action.KEEP, reason, held_by=held_by))
@@ -212,10 +214,13 @@ class Trainings:
             )
         )
 
-    def _held(self, stream_id: int) -> Hold:
-        if self._engine.held_by(OverrideKind.FREEZE)[stream_id]:
+    def _held(self, stream_id: int, results: Results) -> Hold:
+        if results.frozen is None or results.pinned is None:
+            results.frozen = self._engine.held_by(OverrideKind.FREEZE)
+            results.pinned = self._engine.held_by(OverrideKind.PIN)
+        if results.frozen[stream_id]:
             return Hold.FROZEN
-        if self._engine.fleet.champion(stream_id) is not None and self._engine.held_by(OverrideKind.PIN)[stream_id]:
+        if self._engine.fleet.champion(stream_id) is not None and results.pinned[stream_id]:
             return Hold.PINNED
         return Hold.NOTHING
 
@@ -225,16 +230,10 @@ class Trainings:
         self._finish(under_way, EffectStatus.DONE, "", results)
 
     def _failed(self, under_way: Underway, error: str, results: Results) -> None:
-        effect, now = under_way.effect, self._engine.clock.now()
+        effect = under_way.effect
         results.decisions.append(self._decision(under_way, Action.REJECT, Reason.TRAINING_FAILED, note=error))
         results.findings.append(
-            Finding(
-                kind="training_failed",
-                subject=self._engine.fleet.streams[effect.stream_id].name,
-                message=error,
-                first_at=now,
-                last_at=now,
-            )
+            self._engine.finding("training_failed", self._engine.fleet.streams[effect.stream_id].name, error)
         )
         self._finish(under_way, EffectStatus.FAILED, error, results)
 
