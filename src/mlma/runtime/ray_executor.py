@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,15 +27,21 @@ RESTART_POLL_S = 0.2
 
 NAMESPACE = "mlma"
 
+FOLDER = "mlma-ray-"
+"""Start of the name of a local Ray's temporary folder; the process id follows."""
 
-def _start(address: str, n_workers: int) -> None:
-    """Start or join Ray in a lean way: no dashboard, no usage statistics, a temporary folder of its own."""
+
+def _start(address: str, n_workers: int) -> Path | None:
+    """Start or join Ray in a lean way: no dashboard, no usage statistics; returns its own temporary folder."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address != "local":
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
-        return
+        return None
+    for abandoned in abandoned_folders():
+        shutil.rmtree(abandoned, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
     ray.init(
         address="local",
         num_cpus=n_workers,
@@ -43,8 +50,9 @@ def _start(address: str, n_workers: int) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=200 * 1024 * 1024,
-        _temp_dir=tempfile.mkdtemp(prefix="mlma-ray-"),
+        _temp_dir=str(folder),
     )
+    return folder
 
 
 class ShardLostError(RetryLaterError):
@@ -101,13 +109,14 @@ class RayExecutor(Executor):
         self._specs: list[ShardSpec] = []
         self._actors: list[Any] = []
         self._pids: dict[int, int] = {}
+        self._folder: Path | None = None
         self._position: Position | None = None
         self._waiting: list[TrainingJob] = []
         self._running: dict[Any, list[TrainingJob]] = {}
 
     def open(self, specs: Sequence[ShardSpec]) -> None:
         """Start Ray and the actors."""
-        _start(self._address, self._n_workers)
+        self._folder = _start(self._address, self._n_workers)
         self._specs = list(specs)
         self._actors = [_RemoteShard.remote(spec) for spec in specs]
 
@@ -184,6 +193,8 @@ class RayExecutor(Executor):
         """End actors, tasks and a local Ray."""
         self._actors, self._running = [], {}
         ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _cause(error: RayTaskError) -> Exception:
@@ -191,6 +202,11 @@ def _cause(error: RayTaskError) -> Exception:
     return cause if isinstance(cause, MlmaError) else error
 
 
-def temporary_folders() -> list[Path]:
-    """Folders that local Rays of mlma left behind, for `mlma doctor`."""
-    return sorted(Path(tempfile.gettempdir()).glob("mlma-ray-*"))
+def abandoned_folders() -> list[Path]:
+    """Temporary folders of local Rays whose process was killed."""
+    found = sorted(Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"))
+    return [folder for folder in found if not _is_alive(folder.name.removeprefix(FOLDER).split("-")[0])]
+
+
+def _is_alive(pid: str) -> bool:
+    return not pid.isdigit() or Path(f"/proc/{pid}").exists()
