@@ -42,16 +42,18 @@ def aggregated(rows: Rows, frequency: timedelta, how: str) -> tuple[Rows, str]:
     repeated = np.zeros(len(order), dtype=np.bool_)
     repeated[1:] = (np.diff(rows.stream_code[order]) == 0) & (np.diff(rows.time_us[order]) == 0)
     first = order[~repeated]
-    starts = np.flatnonzero(np.r_[True, (np.diff(rows.stream_code[first]) != 0) | (np.diff(slot[first]) != 0)])
-    total = np.add.reduceat(rows.y[first], starts)
+    is_new = np.ones(len(first), dtype=np.bool_)
+    is_new[1:] = (np.diff(rows.stream_code[first]) != 0) | (np.diff(slot[first]) != 0)
+    starts = np.flatnonzero(is_new)
+    total = np.add.reduceat(rows.y[first], starts) if len(first) else rows.y[first]
     if how == "mean":
         total = total / np.diff(np.r_[starts, len(first)])
-    # What could not be read goes on as it came, so that it is refused with its row and value.
-    unread = np.flatnonzero(~readable & ~np.isnan(rows.y)) if how else keep[:0]
-    marked = sorted({*rows.time_text, *rows.y_text, *rows.broken, *unread.tolist()})
-    rest = np.asarray([*marked, *order[repeated].tolist()], dtype=np.int64)
+    # What could not be read, or holds no value, goes on as it came: the admission counts it and names its row.
+    unread = np.flatnonzero(~readable)
+    marked = {*rows.time_text, *rows.y_text, *rows.broken}
+    rest = np.concatenate([np.union1d(unread, np.asarray(sorted(marked), dtype=np.int64)), order[repeated]])
     head = first[starts]
-    position = {old: len(head) + i for i, old in enumerate(rest.tolist())}
+    position = {old: len(head) + i for i, old in enumerate(rest.tolist()) if old in marked}
     made = replace(
         rows,
         stream_code=np.concatenate([rows.stream_code[head], rows.stream_code[rest]]),

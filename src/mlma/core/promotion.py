@@ -37,6 +37,9 @@ class Proof:
 def prove(candidate_losses: Floats, champion_losses: Floats, *, floor: float) -> Proof:
     """Compare losses on the same targets, shape (n,); NaN marks a missing one.
 
+    A candidate without a finite loss where the champion has one is not better, whatever the rest says: leaving
+    the hard targets out is no proof.
+
     Parameters
     ----------
     candidate_losses, champion_losses
@@ -53,6 +56,7 @@ def prove(candidate_losses: Floats, champion_losses: Floats, *, floor: float) ->
     n = int(both.sum())
     if not n:
         return Proof(better=False, n=0, candidate_loss=float("nan"), champion_loss=float("nan"))
+    complete = not np.any(np.isfinite(champion_losses) & ~np.isfinite(candidate_losses))
     proof = Proof(
         better=False,
         n=n,
@@ -60,7 +64,7 @@ def prove(candidate_losses: Floats, champion_losses: Floats, *, floor: float) ->
         champion_loss=float(champion_losses[both].mean()),
     )
     return Proof(
-        better=proof.gain > floor,
+        better=complete and proof.gain > floor,
         n=n,
         candidate_loss=proof.candidate_loss,
         champion_loss=proof.champion_loss,
