@@ -183,6 +183,7 @@ def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | N
 def make_engine(state: State, settings: "Settings", first: datetime | None, used_clock: Clock) -> "Engine | None":
     """Engine over a state directory, opened; None while nothing is known about event time."""
     from mlma.adapters.artifacts import FileArtifacts
+    from mlma.adapters.checkpoints import FileCheckpoints
     from mlma.models import registry
     from mlma.runtime.engine import Engine
 
@@ -197,6 +198,7 @@ def make_engine(state: State, settings: "Settings", first: datetime | None, used
         artifacts=FileArtifacts(state.path / "artifacts"),
         executor=_executor(settings, int(state.store.meta()["n_shards"])),
         clock=used_clock,
+        checkpoints=FileCheckpoints(state.path / "checkpoints"),
     )
     engine.open()
     return engine
@@ -275,6 +277,7 @@ def run_replay(
     request: "ReplayRequest", *, progress: "Callable[[ReplayProgress], None] | None" = None
 ) -> "ReplayReport":
     """Replay recorded data under several policies. Raises SourceError, ConfigError or ModelError."""
+    from mlma.adapters.checkpoints import NoCheckpoints
     from mlma.adapters.history import MemoryHistory
     from mlma.adapters.sources.files import ColumnMapping, read_file
     from mlma.adapters.store import SqlStore
@@ -314,6 +317,7 @@ def run_replay(
             artifacts=artifacts,
             executor=replay.ReplayExecutor(pool, memo),
             clock=used_clock,
+            checkpoints=NoCheckpoints(),
         )
         tally = replay_report.Tally(name=str(wanted), engine=engine)
         engine.observe = tally.observe

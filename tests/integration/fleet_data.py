@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlma.adapters.artifacts import FileArtifacts
+from mlma.adapters.checkpoints import FileCheckpoints
 from mlma.adapters.history import ParquetHistory
 from mlma.adapters.store import SqlStore
 from mlma.core import policy
@@ -75,6 +76,7 @@ def engine_at(path: Path, executor: Executor, clock: Clock, settings: EngineSett
         artifacts=FileArtifacts(path / "artifacts"),
         executor=executor,
         clock=clock,
+        checkpoints=FileCheckpoints(path / "checkpoints"),
     )
     engine.open()
     return engine

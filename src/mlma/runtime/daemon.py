@@ -11,12 +11,16 @@ from datetime import datetime, timedelta
 from types import FrameType
 from typing import Protocol
 
+import numpy as np
 import structlog
 
-from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError
+from mlma.core.blocks import ACTION_CODE, ACTIONS, HOLD_CODE
+from mlma.core.decisions import Action, Hold
+from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError, StoreError
 from mlma.core.records import Lease, SourceFile
 from mlma.core.rows import Rows
 from mlma.runtime import digests
+from mlma.runtime.closing import Closed
 from mlma.runtime.engine import Engine, refuse
 from mlma.runtime.ports import Clock, ControlStore, Notifier
 
@@ -119,7 +123,7 @@ class Daemon:
             if self._engine is not None:
                 moved |= self._engine.tick()
             self._report()
-        except RetryLaterError as error:
+        except (RetryLaterError, StoreError) as error:
             if self._failing != str(error):
                 log.warning("tick_failed", error=str(error))
             self._failing = str(error)
@@ -145,6 +149,7 @@ class Daemon:
         if self._engine is None:
             self._engine = self.make_engine([rows for _, rows in waiting])
             if self._engine is not None:
+                self._engine.observe = log_batch
                 for file, rows in waiting:
                     self._take(file, rows)
         return bool(found)
@@ -209,6 +214,31 @@ class Daemon:
             if not self.store.beat(self._holder, self.clock.now()):
                 log.error("lease_lost", holder=self._holder)
                 self._stop.set()
+
+
+def log_batch(closed: Closed) -> None:
+    """One line a batch, however many streams; each decision that is not a plain keep at debug level."""
+    block = closed.decisions
+    actions = {action: int((block.action == code).sum()) for code, action in enumerate(ACTIONS)}
+    log.info(
+        "batch_closed",
+        batch=closed.batch,
+        streams=len(block),
+        alarms=int(closed.verdict.alarm.sum()),
+        held=int((block.held_by != HOLD_CODE[Hold.NOTHING]).sum()),
+        **{str(action): n for action, n in actions.items() if n},
+    )
+    for row in np.flatnonzero(block.proposed != ACTION_CODE[Action.KEEP]).tolist():
+        decision = block.decision(row)
+        log.debug(
+            "decision",
+            stream_id=decision.stream_id,
+            batch=decision.batch,
+            action=decision.action,
+            proposed=decision.proposed,
+            reason=decision.reason,
+            held_by=decision.held_by,
+        )
 
 
 def _is_dead(lease: Lease) -> bool:

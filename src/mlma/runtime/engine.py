@@ -23,9 +23,12 @@ from mlma.runtime import fleet as fleets
 from mlma.runtime.closing import Closed
 from mlma.runtime.executors import Executor
 from mlma.runtime.orders import Orders
-from mlma.runtime.ports import ArtifactStore, Clock, Commit, ControlStore, History
+from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History
 from mlma.runtime.shard import RING_BATCHES, Position, ShardSpec
 from mlma.runtime.trainings import Results, Trainings
+
+CHECKPOINT_BATCHES = 16
+"""Closed batches between two checkpoints; a restart reads at most the history of so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,7 @@ class Engine:
     artifacts: ArtifactStore
     executor: Executor
     clock: Clock
+    checkpoints: Checkpoints
     observe: Callable[[Closed], None] | None = None
     costs: Costs = field(default_factory=Costs)
     fleet: fleets.Fleet = field(default_factory=fleets.Fleet)
@@ -96,6 +100,7 @@ class Engine:
                 ShardSpec(
                     shard=shard, n_shards=n_shards, schedule=schedule, testing=self.settings.testing,
                     model=self.settings.model, history=self.history, artifacts=self.artifacts,
+                    checkpoints=self.checkpoints,
                 )
                 for shard in range(n_shards)
             ]
@@ -104,7 +109,8 @@ class Engine:
         self._measure_scales()
 
     def close(self) -> None:
-        """End the shards. The state stays as it was recorded."""
+        """Write checkpoints and end the shards. The state stays as it was recorded."""
+        self.executor.checkpoint()
         self.executor.close()
 
     @property
@@ -221,6 +227,8 @@ class Engine:
         self.costs.batches += 1
         self.sync()
         self._measure_scales()
+        if self.costs.batches % CHECKPOINT_BATCHES == 0:
+            self.executor.checkpoint()
         if self.observe is not None:
             self.observe(closed)
 

@@ -49,6 +49,10 @@ class Executor(ABC):
         """Bring every shard to a position; see `Shard.sync`."""
         return list(self._call("sync", dict.fromkeys(range(self.n_shards), (position,))).values())
 
+    def checkpoint(self) -> None:
+        """Let every shard write a checkpoint."""
+        self._call("checkpoint", dict.fromkeys(range(self.n_shards), ()))
+
     def known(self, stream_id: Ints, slot: Ints) -> Bools:
         """Whether outcomes are known already, shape (n,)."""
         found = np.zeros(len(stream_id), dtype=np.bool_)

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from mlma.core.blocks import ForecastBlock, LossBlock, ObservationBlock, PeriodTotals
 from mlma.core.commit import Commit
@@ -161,6 +163,16 @@ class History(Protocol):
 
     def losses(self, shard: int, *, first_batch: int, last_batch: int, stream_id: int | None = None) -> list[LossBlock]:
         """Blocks of the batches in [first_batch, last_batch] that exist, in order, of one stream or of all."""
+
+
+class Checkpoints(Protocol):
+    """Shortcuts for restarts; losing one costs time, never data."""
+
+    def save(self, shard: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the checkpoint of a shard. Raises StoreError when it cannot be written."""
+
+    def load(self, shard: int) -> dict[str, NDArray[Any]] | None:
+        """Arrays of a shard's checkpoint, None when there is none that can be read."""
 
 
 class ArtifactStore(Protocol):

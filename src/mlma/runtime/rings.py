@@ -4,13 +4,21 @@ Rows are streams. Stream-major order: outcomes arrive in blocks, while trainings
 past at a time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints, LossBlock
 from mlma.core.records import NAIVE
 from mlma.core.schedule import Schedule
+
+RING_ARRAYS = (
+    "y", "mean_loss", "naive_loss", "last_forecast", "_last_y", "_forecast", "_naive", "last_fallback", "_fallback",
+)  # fmt: skip
+"""Attributes of `Rings` that a checkpoint holds."""
 
 
 def _empty(rows: int, columns: int) -> Floats:
@@ -112,8 +120,9 @@ class Rings:
         return made
 
     def recent(self, n_slots: int) -> Floats:
-        """The last ``n_slots`` columns that exist."""
-        return self.y[:, -n_slots:] if self.y.shape[1] else self.y
+        """Outcomes of the ``n_slots`` slots up to the newest one of the shard, shape (streams, n_slots)."""
+        end = int(self.last_slots().max(initial=-1)) + 1
+        return self.window(max(0, end - n_slots), end)
 
     def last_slots(self) -> Ints:
         """Newest slot with an outcome by stream, -1 where there is none, shape (streams,)."""
@@ -135,6 +144,19 @@ class Rings:
         """Numbers of the batches in the loss rings, shape (n_batches,); the last one is the last closed."""
         last = -1 if self.batch is None else self.batch
         return np.arange(last - self.n_batches + 1, last + 1, dtype=np.int64)
+
+    # checkpoints
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything that the rings hold, by name."""
+        numbers = {"batch": -1 if self.batch is None else self.batch, "start": self.start, "issued": self.issued_until}
+        return {name: getattr(self, name) for name in RING_ARRAYS} | {k: np.asarray(v) for k, v in numbers.items()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what `arrays` gave."""
+        for name in RING_ARRAYS:
+            setattr(self, name, arrays[name])
+        self.batch, self.start, self.issued_until = (int(arrays[name]) for name in ("batch", "start", "issued"))
 
     def issue(self, block: ForecastBlock, n_shards: int) -> None:
         """Put forecasts of the open batch in place."""

@@ -15,10 +15,10 @@ from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints, LossBlock
 from mlma.core.judge import Evidence
 from mlma.core.robust import robust_scale
 from mlma.core.schedule import Schedule
-from mlma.core.settings import ModelSettings, TestingSettings, Yardstick
+from mlma.core.settings import LossTestName, ModelSettings, TestingSettings, Yardstick
 from mlma.models.features import Features
 from mlma.models.naive import seasonal_naive
-from mlma.runtime.ports import ArtifactStore, History
+from mlma.runtime.ports import ArtifactStore, Checkpoints, History
 from mlma.runtime.rings import Rings
 from mlma.runtime.serving import Champion, Memo, Predictor, Served
 from mlma.runtime.single_losses import SingleLosses
@@ -44,6 +44,7 @@ class ShardSpec:
     model: ModelSettings
     history: History
     artifacts: ArtifactStore
+    checkpoints: Checkpoints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +105,14 @@ class Shard:
     def sync(self, position: Position) -> int:
         """Take in what the history holds and this shard has not seen; returns the first slot without a forecast."""
         spec, rings = self.spec, self._rings
+        is_new = rings.batch is None
+        if is_new:
+            self._restore(position)
         rings.grow(len(range(spec.shard, position.n_streams, spec.n_shards)))
         if rings.batch is None or rings.batch < position.batch:
             self._catch_up(position.batch)
+        if is_new:
+            self._take_up_forecasts()
         if position.seq > self._seq:
             blocks = spec.history.observations(
                 spec.shard, after_seq=self._seq, up_to_seq=position.seq, first_slot=rings.start
@@ -116,19 +122,40 @@ class Shard:
             self._seq = position.seq
         return rings.issued_until
 
+    def checkpoint(self) -> None:
+        """Write down what a restart would otherwise read from the history."""
+        if self._rings.batch is not None:
+            self.spec.checkpoints.save(self.spec.shard, {**self._rings.arrays(), "seq": np.asarray(self._seq)})
+
+    def _restore(self, position: Position) -> None:
+        """Take up a checkpoint that is not ahead of what is recorded; single losses are in the history only."""
+        found = self.spec.checkpoints.load(self.spec.shard)
+        if found is None or self.spec.testing.name is not LossTestName.MODERATED:
+            return
+        is_ahead = int(found["batch"]) > position.batch or int(found["seq"]) > position.seq
+        if not is_ahead and len(found["y"]) <= position.n_streams:
+            self._rings.restore(found)
+            self._seq = int(found["seq"])
+
     def _catch_up(self, batch: int) -> None:
         """Rebuild losses and open forecasts after a restart; the rings of a running shard are already there."""
         spec, rings = self.spec, self._rings
+        is_new = rings.batch is None
         first = batch + 1 - RING_BATCHES if rings.batch is None else rings.batch + 1
         rings.advance(batch)
         for block in spec.history.losses(spec.shard, first_batch=max(0, first), last_batch=batch):
             self._close(block)
-        open_first = spec.schedule.first_slot(batch + 1)
+        if is_new:
+            self._seq = 0
+
+    def _take_up_forecasts(self) -> None:
+        """Forecasts of the open batch that were issued before a restart."""
+        spec, rings = self.spec, self._rings
+        open_first = spec.schedule.first_slot(rings.open_batch)
         for issued in spec.history.forecasts(
             spec.shard, first_slot=open_first, last_slot=open_first + spec.schedule.batch - 1
         ):
             rings.issue(issued, spec.n_shards)
-        self._seq = 0  # read the observations of the window again
 
     def known(self, stream_id: Ints, slot: Ints) -> Bools:
         """Whether an outcome of these streams (of this shard) and slots is known already, shape (n,)."""
