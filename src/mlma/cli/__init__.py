@@ -1,0 +1,1 @@
+"""The admin CLI: one file for each noun of the engineer. It parses, calls the library, prints."""

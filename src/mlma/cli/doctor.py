@@ -1,0 +1,58 @@
+"""`mlma doctor`: what is wrong with this installation or state, and what to do."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mlma.cli.options import STATE, ConfigOption, JsonOption, StateOption, settings
+from mlma.cli.output import Exit, print_json, say
+from mlma.core.errors import MlmaError
+
+if TYPE_CHECKING:
+    from mlma.runtime.doctor import Check
+
+
+def doctor(state: StateOption = STATE, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the installation, the settings and the state; each problem comes with what to do.
+
+    Exit code 1: a problem was found.
+
+    Example: [bold]mlma doctor --state demo-state[/bold]
+    """
+    from mlma import bootstrap
+    from mlma.runtime import doctor as checks
+
+    found = [*checks.check_installation(), _config(config)]
+    try:
+        opened = bootstrap.open_state(state)
+    except MlmaError as error:
+        found.append(checks.missing_state(state, str(error)))
+    else:
+        try:
+            found += checks.check_state(
+                opened.path, opened.store, opened.history, opened.schedule, bootstrap.clock().now()
+            )
+        finally:
+            opened.close()
+    found += checks.check_machine(state)
+    if as_json:
+        print_json({"ok": all(check.ok for check in found), "checks": found})
+    else:
+        for check in found:
+            say(f"{'ok     ' if check.ok else 'PROBLEM'}  {check.name}: {check.message}")
+            if not check.ok:
+                say(f"         do: {check.remedy}")
+    if not all(check.ok for check in found):
+        raise typer.Exit(Exit.NO)
+
+
+def _config(path: Path | None) -> "Check":
+    from mlma.runtime.doctor import Check
+
+    where = str(path) if path else "defaults and environment"
+    try:
+        settings(path)
+    except MlmaError as error:
+        return Check(name="settings", ok=False, message=str(error), remedy=f"correct {where}, then: mlma config check")
+    return Check(name="settings", ok=True, message=where)
