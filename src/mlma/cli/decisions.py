@@ -44,9 +44,8 @@ def decisions(
         start = _since(found, since)
         routine = routine or action is Action.KEEP
         shown: list[Decision] = []
-        for decision in _read(
-            found, names, start, routine=routine, limit=limit, plain_read=action is None and not held
-        ):
+        cut = limit if action is None and not held else None
+        for decision in _read(found, names, start, routine=routine, cut=cut):
             if (action is None or action in {decision.action, decision.proposed}) and (decision.held_by or not held):
                 shown.append(decision)
                 if len(shown) == limit:
@@ -87,17 +86,16 @@ def _read(
     since: "datetime | None",
     *,
     routine: bool,
-    limit: int,
-    plain_read: bool,
+    cut: int | None,
 ) -> "Iterator[Decision]":
     """Decisions of the named streams; one stream is asked for by itself, the store cuts where it may."""
-    every = len(names) == len(found.store.streams())
     if len(names) == 1:
         (only,) = names
         yield from found.store.decisions(stream_id=only, since=since, exceptions_only=not routine)
         return
-    cut = limit if every and plain_read else None
-    for decision in found.store.decisions(since=since, exceptions_only=not routine, limit=cut):
+    every = len(names) == len(found.store.streams())
+    limit = cut if every else None
+    for decision in found.store.decisions(since=since, exceptions_only=not routine, limit=limit):
         if decision.stream_id in names:
             yield decision
 

@@ -49,14 +49,14 @@ def summary(report: "DemoReport") -> list[str]:
     """What happened and what to type next, on at most 24 lines of 80 columns."""
     state = f" --state {report.state}"
     compared = report.promotions + report.rejected
-    better = 1 - report.relative_loss_to_naive
+    loss = report.relative_loss_to_naive
     return [
         f"{report.streams:,} streams, {report.batches:,} batches, in {report.seconds:.0f} s",
         "",
         f"  alarms        {report.alarms:,}",
         f"  trainings     {report.trainings:,}",
         f"  candidates    {report.promotions:,} promoted, {report.rejected:,} rejected, of {compared:,}",
-        f"  loss          {report.relative_loss_to_naive:.3f} of seasonal naive ({better:+.0%} better), mean of streams",
+        f"  loss          {loss:.3f} of seasonal naive, mean of streams ({1 - loss:.0%} better)",
         f"  picture       {report.fleet_png}",
         *(f"  {line}" for line in report.summary[:4]),
         "",

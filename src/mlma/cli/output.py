@@ -87,6 +87,15 @@ def plain(value: object) -> object:
         return {f.name: plain(getattr(value, f.name)) for f in fields(cast("Any", value))}
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
+    if hasattr(value, "dtype"):  # an array or a scalar of NumPy, which is not imported for this question
+        array = cast("Any", value)
+        return plain((array.astype(str) if array.dtype.kind == "M" else array).tolist())
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [plain(inner) for inner in value]
+    return _plain_one(value)
+
+
+def _plain_one(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Enum):
@@ -95,18 +104,7 @@ def plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, PurePath):
-        return str(value)
-    return _plain_many(value)
-
-
-def _plain_many(value: object) -> object:
-    if hasattr(value, "dtype"):  # an array or a scalar of NumPy, which is not imported for this question
-        array = cast("Any", value)
-        return plain((array.astype(str) if array.dtype.kind == "M" else array).tolist())
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [plain(inner) for inner in value]
-    return value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def table(headings: Sequence[str], *, right: Iterable[str] = ()) -> "Table":

@@ -42,7 +42,7 @@ def replay(
                      + ", ".join(POLICIES) + "."),
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, testing.alpha=0.01; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting: testing.alpha=0.01.")
     ] = None,
     executor: Annotated[str, typer.Option("--executor", help="ray (one training a core) or inline.")] = "ray",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of trainings and of --limit-streams.")] = 0,

@@ -74,7 +74,8 @@ def _last(view: "Overview") -> str:
     if last is None:
         return "-"
     held = f"; held: {_counts(last.held)}" if last.held else ""
-    return f"{last.n_tested:,} of {last.n_judged:,} tested, {last.alarms:,} alarms; {_counts(last.actions) or 'all kept'}{held}"
+    done = _counts(last.actions) or "all kept"
+    return f"{last.n_tested:,} of {last.n_judged:,} tested, {last.alarms:,} alarms; {done}{held}"
 
 
 def _loss(view: "Overview") -> str:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
 
-from mlma.core.blocks import ForecastBlock, LossBlock, ObservationBlock
 from mlma.core.decisions import Role
 from mlma.core.errors import StoreError
 from mlma.core.records import Version
@@ -22,7 +20,7 @@ from mlma.core.schedule import Schedule
 from mlma.runtime.answers import listed
 from mlma.runtime.explain import n_shards
 from mlma.runtime.overview import daemon_view
-from mlma.runtime.ports import ControlStore
+from mlma.runtime.ports import ControlStore, History
 
 PYTHON = (3, 11)
 FREE_BYTES = 1 << 30
@@ -49,16 +47,6 @@ class Check:
     ok: bool
     message: str
     remedy: str = ""
-
-
-class WholeHistory(Protocol):
-    """The reading half of the history."""
-
-    def observations(
-        self, shard: int, *, after_seq: int, up_to_seq: int, first_slot: int
-    ) -> list[tuple[int, ObservationBlock]]: ...
-    def forecasts(self, shard: int, *, first_slot: int, last_slot: int) -> list[ForecastBlock]: ...
-    def losses(self, shard: int, *, first_batch: int, last_batch: int) -> list[LossBlock]: ...
 
 
 def check_installation(load: Callable[[str], object] = importlib.import_module) -> list[Check]:
@@ -107,7 +95,7 @@ def missing_state(path: Path, message: str) -> Check:
 
 
 def check_state(
-    path: Path, store: ControlStore, history: WholeHistory, schedule: Schedule | None, now: datetime
+    path: Path, store: ControlStore, history: History, schedule: Schedule | None, now: datetime
 ) -> list[Check]:
     """A state that could be opened: daemon, artifacts, history, findings.
 
@@ -141,7 +129,7 @@ def _lease(store: ControlStore, now: datetime) -> Check:
     return Check(
         name="daemon",
         ok=False,
-        message=f"{who}{here} gave its last heartbeat {daemon.age_s or 0:,.0f} s ago and released nothing: it was killed",
+        message=f"{who}{here} gave its last heartbeat {daemon.age_s or 0:,.0f} s ago: it was killed",
         remedy="start `mlma run` again; it takes over and goes on where the old one stopped",
     )
 
@@ -172,7 +160,7 @@ def _is_intact(root: Path, sha256: str) -> bool:
     return False
 
 
-def _history(history: WholeHistory, shards: int) -> Check:
+def _history(history: History, shards: int) -> Check:
     parts = 0
     try:
         for shard in range(shards):

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Protocol
 
 import numpy as np
 
-from mlma.core.blocks import Floats, LossBlock
+from mlma.core.blocks import Floats
 from mlma.core.decisions import Action, EffectStatus, Hold, Phase, Reason
 from mlma.core.digest_parts import is_alarm
 from mlma.core.errors import OperationError, UnknownStreamError
@@ -28,7 +27,7 @@ from mlma.core.records import NAIVE, Decision, Override, Request, Stream, Versio
 from mlma.core.schedule import Schedule
 from mlma.core.selection import parse
 from mlma.runtime.explain_words import facts, ratio
-from mlma.runtime.ports import ControlStore
+from mlma.runtime.ports import ControlStore, History
 
 __all__ = ["Explanation", "FleetView", "explain", "find_stream", "fleet_view"]
 
@@ -48,14 +47,6 @@ MARKS = {
     Action.REJECT: MarkKind.REJECT,
     Action.ROLL_BACK: MarkKind.ROLL_BACK,
 }
-
-
-class StreamLosses(Protocol):
-    """The part of the history that is read here."""
-
-    def losses(
-        self, shard: int, *, first_batch: int, last_batch: int, stream_id: int | None = None
-    ) -> list[LossBlock]: ...
 
 
 def find_stream(streams: Sequence[Stream], name: str) -> Stream:
@@ -87,7 +78,7 @@ def near(streams: Sequence[Stream], name: str) -> str:
 
 def explain(
     store: ControlStore,
-    history: StreamLosses | None,
+    history: History | None,
     schedule: Schedule,
     stream_name: str,
     *,
@@ -168,7 +159,7 @@ def _ends(schedule: Schedule, batches: Sequence[int]) -> Times:
 
 
 def _targets(
-    history: StreamLosses | None, schedule: Schedule, stream: Stream, batches: Sequence[Decision], *, shard: int
+    history: History | None, schedule: Schedule, stream: Stream, batches: Sequence[Decision], *, shard: int
 ) -> Targets:
     """Outcomes and forecasts of the judged batches, slot by slot without holes."""
     if not batches:
@@ -214,7 +205,7 @@ def _marks(exceptions: Sequence[Decision], batches: Sequence[Decision], schedule
     return tuple(found.values())
 
 
-def fleet_view(store: ControlStore, history: StreamLosses, schedule: Schedule) -> FleetView:  # noqa: ARG001  one signature for views
+def fleet_view(store: ControlStore, history: History, schedule: Schedule) -> FleetView:  # noqa: ARG001  one signature for views
     """A fleet batch by batch, read one batch at a time.
 
     Parameters
