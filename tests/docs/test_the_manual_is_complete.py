@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import get_args
+from typing import Any, get_args
 
-import click
 import pytest
 from pydantic import BaseModel
 from typer.main import get_command
@@ -29,7 +28,7 @@ CONFIGURATION = text_of(MANUAL / "configuration.md")
 CLI = MANUAL / "cli.md"
 
 
-def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
+def commands(group: Any, *path: str) -> Iterator[tuple[str, Any]]:
     """Every command that can be typed, as ``digest show``, with its parameters."""
     for name, command in sorted(group.commands.items()):
         if hasattr(command, "commands"):
@@ -62,7 +61,7 @@ def test_every_option_is_in_the_list_of_commands(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_help(command: str) -> None:
-    without = [p.name for p in COMMANDS[command].params if isinstance(p, click.Option) and not p.help]
+    without = [p.name for p in COMMANDS[command].params if p.param_type_name == "option" and not p.help]
     assert not without
 
 
@@ -77,7 +76,7 @@ def settings(model: type[BaseModel], *path: str) -> Iterator[str]:
             yield from settings(section, *path, name)
 
 
-@pytest.mark.parametrize("setting", settings(Settings))
+@pytest.mark.parametrize("setting", list(settings(Settings)))
 def test_every_setting_has_a_row_in_the_manual(setting: str) -> None:
     assert re.search(rf"^\| `{re.escape(setting)}` \| .+ \| .+ \|$", CONFIGURATION, re.MULTILINE)
 
