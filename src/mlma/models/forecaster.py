@@ -80,3 +80,28 @@ def check_rows(family: str, X: Floats, y: Floats) -> None:
     n_bad = int((~np.isfinite(y)).sum())
     if n_bad:
         raise ModelError(f"{family}: {n_bad} of {len(y)} training outcomes are not finite; drop these rows before fit")
+
+
+def checked_forecasts(made: object, n: int) -> Floats:
+    """Return what a model gave as floats of shape (n,); values that are not finite are left for the caller to judge.
+
+    Raises
+    ------
+    ModelError
+        When they are not numbers, or not one for each row.
+
+    Examples
+    --------
+    >>> checked_forecasts([1, 2], 2)
+    array([1., 2.])
+    >>> checked_forecasts(np.ones((2, 1)), 2)
+    Traceback (most recent call last):
+    mlma.core.errors.ModelError: forecasts of shape (2, 1), expected (2,)
+    """
+    try:
+        forecasts = np.asarray(made, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"forecasts are not numbers: {error}") from error
+    if forecasts.shape != (n,):
+        raise ModelError(f"forecasts of shape {forecasts.shape}, expected ({n},)")
+    return forecasts

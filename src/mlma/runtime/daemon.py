@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import FrameType
 from typing import Protocol
@@ -17,14 +17,17 @@ import structlog
 from mlma.core.blocks import ACTION_CODE, ACTIONS, HOLD_CODE
 from mlma.core.decisions import Action, Hold
 from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError, StoreError
-from mlma.core.records import Lease, SourceFile
+from mlma.core.records import Finding, Lease, SourceFile
 from mlma.core.rows import Rows
 from mlma.runtime import digests
 from mlma.runtime.closing import Closed
 from mlma.runtime.engine import Engine, refuse
-from mlma.runtime.ports import Clock, ControlStore, Notifier
+from mlma.runtime.ports import Clock, Commit, ControlStore, Notifier
 
 log = structlog.get_logger(__name__)
+
+SOURCE = "the source"
+"""Subject of the finding of a source that cannot be listed; a refused file is named by its path."""
 
 
 class Found(Protocol):
@@ -78,9 +81,10 @@ class Daemon:
     _holder: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     _stop: threading.Event = field(default_factory=threading.Event)
     _failing: str = ""
+    _source_error: str = ""
     _known: dict[str, str] = field(default_factory=dict)
+    _refused: set[str] = field(default_factory=set)  # paths whose last content could not be read
     _started: datetime | None = None
-    _last_beat: datetime | None = None
 
     def run(self, *, once: bool = False) -> None:
         """Work until SIGTERM or SIGINT; with ``once`` until nothing is left to do.
@@ -96,10 +100,11 @@ class Daemon:
         beating.start()
         log.info("daemon_started", holder=self._holder)
         try:
-            self._known = {file.path: file.fingerprint for file in self.store.files()}
+            self._known = self._recorded()
             while not self._stop.is_set():
                 moved = self._pass()
                 if once and not moved:
+                    self._require_healthy()
                     break
                 self._stop.wait(0 if moved else self.settings.tick.total_seconds())
         finally:
@@ -107,10 +112,16 @@ class Daemon:
             beating.join(timeout=10)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            if self._engine is not None:
-                self._engine.close()
-            self.store.release_lease(self._holder)
-            log.info("daemon_stopped", holder=self._holder)
+            try:
+                if self._engine is not None:
+                    self._engine.close()
+            finally:
+                self.store.release_lease(self._holder)
+                log.info("daemon_stopped", holder=self._holder)
+
+    def _require_healthy(self) -> None:
+        if self._failing:
+            raise StopDaemonError(f"the last pass failed, so not everything was worked through: {self._failing}")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  the signature is given
         self._stop.set()
@@ -127,49 +138,110 @@ class Daemon:
             if self._failing != str(error):
                 log.warning("tick_failed", error=str(error))
             self._failing = str(error)
+            self._drop_engine()
             return False
         if self._failing:
             log.info("tick_recovered", error=self._failing)
             self._failing = ""
         return moved
 
+    def _drop_engine(self) -> None:
+        """Forget what is in memory after a failure in the middle of a pass: the next one starts from the record."""
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            engine.executor.close()
+
+    def _open_engine(self, waiting: Sequence[Rows]) -> None:
+        self._engine = self.make_engine(waiting)
+        if self._engine is not None:
+            self._engine.observe = log_batch
+            self._known = self._recorded()
+
+    def _recorded(self) -> dict[str, str]:
+        files = {file.path: file for file in self.store.files()}
+        self._refused = {path for path, file in files.items() if file.error}
+        return {path: file.fingerprint for path, file in files.items()}
+
     def _take_files(self) -> bool:
-        found = self.source.new_files(self._known)
+        if self._engine is None:
+            # Before anything is recorded: the engine of a state that exists first discards what a crash left over.
+            self._open_engine(())
+        moved = False
         waiting: list[tuple[Found, Rows]] = []
-        for file in found:
+        for file in self._look():
             if self._stop.is_set() and self._engine is not None:
                 break
             rows = self._read(file)
             if rows is None:
-                continue
-            if self._engine is None:
+                moved = True
+            elif self._engine is None:
                 waiting.append((file, rows))
             else:
                 self._take(file, rows)
-        if self._engine is None:
-            self._engine = self.make_engine([rows for _, rows in waiting])
-            if self._engine is not None:
-                self._engine.observe = log_batch
-                for file, rows in waiting:
-                    self._take(file, rows)
-        return bool(found)
+                moved = True
+        return self._take_first(waiting) or moved
+
+    def _take_first(self, waiting: Sequence[tuple[Found, Rows]]) -> bool:
+        """Take the files that fix event time; while none of them holds a time, there is nothing to keep."""
+        if not waiting:
+            return False
+        self._open_engine([rows for _, rows in waiting])
+        for file, rows in waiting:
+            if self._engine is None:
+                self._refuse(file, f"column {rows.time_column!r}: no row holds a time, expected {rows.time_expected}")
+            else:
+                self._take(file, rows)
+        return True
+
+    def _look(self) -> Sequence[Found]:
+        """New files; a source that cannot be listed is told once, and the rest of the pass goes on."""
+        try:
+            found = self.source.new_files(self._known)
+        except SourceError as error:
+            if not self._source_error:
+                log.warning("source_failed", error=str(error))
+            self._source_error = str(error)
+            self._note(SOURCE, str(error))
+            return ()
+        if self._source_error:
+            log.info("source_recovered", error=self._source_error)
+            self._source_error = ""
+            self._note(SOURCE, "")
+        return found
+
+    def _note(self, subject: str, error: str) -> None:
+        """Open the finding of a source or a file that fails, or close it."""
+        now = self.clock.now()
+        known = next((f for f in self.store.findings() if f.kind == "source_failed" and f.subject == subject), None)
+        if known is None and error:
+            known = Finding(kind="source_failed", subject=subject, message=error, first_at=now, last_at=now)
+            self.store.record(Commit(findings=[known]))
+        elif known is not None and not error:
+            self.store.record(Commit(findings=[replace(known, last_at=now, closed_at=now)]))
 
     def _read(self, file: Found) -> Rows | None:
         try:
             return self.source.read(file)
         except SourceError as error:
-            log.warning("file_refused", path=file.path, error=str(error))
-            if self._engine is None:
-                refuse(self.store, self.clock.now(), path=file.path, fingerprint=file.fingerprint, error=str(error))
-            else:
-                self._engine.refuse(path=file.path, fingerprint=file.fingerprint, error=str(error))
-            self._known[file.path] = file.fingerprint
+            self._refuse(file, str(error))
             return None
+
+    def _refuse(self, file: Found, error: str) -> None:
+        log.warning("file_refused", path=file.path, error=error)
+        if self._engine is None:
+            refuse(self.store, self.clock.now(), path=file.path, fingerprint=file.fingerprint, error=error)
+        else:
+            self._engine.refuse(path=file.path, fingerprint=file.fingerprint, error=error)
+        self._known[file.path] = file.fingerprint
+        self._refused.add(file.path)
 
     def _take(self, file: Found, rows: Rows) -> None:
         assert self._engine is not None
         taken: SourceFile = self._engine.take(rows, path=file.path, fingerprint=file.fingerprint)
         self._known[file.path] = file.fingerprint
+        if file.path in self._refused:
+            self._refused.discard(file.path)
+            self._note(file.path, "")
         log.info(
             "file_taken", path=file.path, seq=taken.seq, rows=taken.n_rows, admitted=taken.n_admitted,
             rejected=taken.n_rejected, late=taken.n_late,
@@ -210,10 +282,18 @@ class Daemon:
 
     def _beat_on(self) -> None:
         """Renew the lease while the loop works; a lost lease stops the daemon before it writes again."""
+        is_failing = False
         while not self._stop.wait(self.settings.heartbeat.total_seconds()):
-            if not self.store.beat(self._holder, self.clock.now()):
-                log.error("lease_lost", holder=self._holder)
-                self._stop.set()
+            try:
+                if not self.store.beat(self._holder, self.clock.now()):
+                    log.error("lease_lost", holder=self._holder)
+                    self._stop.set()
+            except StoreError as error:
+                if not is_failing:
+                    log.warning("heartbeat_failed", error=str(error))
+                is_failing = True
+            else:
+                is_failing = False
 
 
 def log_batch(closed: Closed) -> None:

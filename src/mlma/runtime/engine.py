@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
+import structlog
 
 from mlma.core import guards, overrides, policy
 from mlma.core.admission import AdmissionState, admit
 from mlma.core.blocks import Bools, Floats, Ints, ObservationBlock
 from mlma.core.decisions import OverrideKind, RejectReason
+from mlma.core.errors import StoreError
 from mlma.core.records import Effect, Finding, Rejected, Request, SourceFile
 from mlma.core.rows import Rows
 from mlma.core.schedule import Schedule
@@ -26,6 +28,8 @@ from mlma.runtime.orders import Orders
 from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History
 from mlma.runtime.shard import RING_BATCHES, Position, ShardSpec
 from mlma.runtime.trainings import Results, Trainings
+
+log = structlog.get_logger(__name__)
 
 CHECKPOINT_BATCHES = 16
 """Closed batches between two checkpoints; a restart reads at most the history of so many."""
@@ -110,8 +114,17 @@ class Engine:
 
     def close(self) -> None:
         """Write checkpoints and end the shards. The state stays as it was recorded."""
-        self.executor.checkpoint()
-        self.executor.close()
+        try:
+            self._checkpoint()
+        finally:
+            self.executor.close()
+
+    def _checkpoint(self) -> None:
+        """Let the shards write checkpoints; one that cannot be written costs a restart time, and nothing else."""
+        try:
+            self.executor.checkpoint()
+        except StoreError as error:
+            log.warning("checkpoint_failed", error=str(error))
 
     @property
     def batch(self) -> int:
@@ -228,7 +241,7 @@ class Engine:
         self.sync()
         self._measure_scales()
         if self.costs.batches % CHECKPOINT_BATCHES == 0:
-            self.executor.checkpoint()
+            self._checkpoint()
         if self.observe is not None:
             self.observe(closed)
 

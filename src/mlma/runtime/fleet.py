@@ -1,12 +1,12 @@
 """What the control plane knows about every stream right now: rebuilt from the store at start, kept by commits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mlma.core.blocks import Bools, DecisionBlock, Ints
-from mlma.core.decisions import EffectStatus, Hold, Reason, Role
+from mlma.core.decisions import EffectStatus, Hold, Phase, Role
 from mlma.core.records import Decision, Effect, Serving, Stream, Version
 from mlma.runtime.ports import ControlStore
 from mlma.runtime.serving import Champion
@@ -31,6 +31,7 @@ class Fleet:
         default_factory=dict
     )  # trainings by stream and batch, current batch only
     held: dict[int, Decision] = field(default_factory=dict)  # proposals of the last batch that an override held
+    waiting: dict[int, Decision] = field(default_factory=dict)  # candidates that an override keeps from serving
 
     @property
     def n_streams(self) -> int:
@@ -80,6 +81,7 @@ class Fleet:
             line.append(version.id)
         self.versions[version.id] = version
         self.since[serving.stream_id] = serving.batch
+        self.waiting.pop(serving.stream_id, None)  # it beat another champion than the one that serves now
 
     def has_version(self) -> Bools:
         """Whether a stream has a champion, shape (streams,)."""
@@ -115,10 +117,13 @@ class Fleet:
             self.note_effect(effect)
 
     def note_decision(self, decision: Decision) -> None:
-        """Keep what an override held, until it is released or the next batch is judged."""
-        if decision.held_by in (Hold.FROZEN, Hold.PINNED) and decision.reason is not Reason.REQUESTED:
-            self.held[decision.stream_id] = decision
-        else:
+        """Keep what an override held: a proposal until the next batch is judged, a candidate until another serves."""
+        if decision.held_by in (Hold.FROZEN, Hold.PINNED):
+            if decision.phase is Phase.PROMOTION:
+                self.waiting[decision.stream_id] = decision
+            elif decision.phase is Phase.BATCH:
+                self.held[decision.stream_id] = decision
+        elif decision.held_by is Hold.NOTHING:
             self.held.pop(decision.stream_id, None)
 
 
@@ -136,7 +141,20 @@ def load(store: ControlStore) -> Fleet:
     if cursor is not None:
         for decision in reversed(store.decisions(batch=cursor)):
             fleet.note_decision(decision)
+    fleet.waiting = _waiting(store, versions.values())
     return fleet
+
+
+def _waiting(store: ControlStore, versions: Iterable[Version]) -> dict[int, Decision]:
+    """Comparisons of the newest challenger of each stream, unless another version has come to serve since."""
+    newest = {version.stream_id: version for version in versions if version.role is Role.CHALLENGER}
+    found = {}
+    for stream_id, version in newest.items():
+        changed = max((serving.at for serving in store.servings(stream_id=stream_id)), default=None)
+        for decision in store.decisions(stream_id=stream_id, batch=version.batch, phase=Phase.PROMOTION):
+            if decision.version_id == version.id and (changed is None or changed <= decision.decided_at):
+                found[stream_id] = decision
+    return found
 
 
 def demoted(version: Version) -> Version:

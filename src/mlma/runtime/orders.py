@@ -87,35 +87,36 @@ class Orders:
     # releases
 
     def _release(self) -> None:
-        engine = self._engine
-        if not engine.fleet.held:
+        engine, fleet = self._engine, self._engine.fleet
+        if not fleet.held and not fleet.waiting:
             return
         frozen, pinned = engine.held_by(OverrideKind.FREEZE), engine.held_by(OverrideKind.PIN)
+        pinned &= fleet.has_version()  # a pin holds the version that serves; the first one it does not keep out
         results = Results()
-        for decision in list(engine.fleet.held.values()):
-            stream = engine.fleet.streams[decision.stream_id]
-            if frozen[stream.id] or (decision.phase is Phase.PROMOTION and pinned[stream.id]):
-                continue
-            note = f"was held: {decision.held_by}"
-            if decision.phase is Phase.PROMOTION:
-                self._promote_challenger(stream, decision, results)
-            else:
-                self._order(stream, decision.reason, results)
-            results.decisions.append(
-                replace(
-                    decision,
-                    phase=Phase.RELEASE,
-                    action=decision.proposed,
-                    held_by=Hold.NOTHING,
-                    decided_at=engine.clock.now(),
-                    note=note,
-                )
-            )
+        candidates = [d for d in fleet.waiting.values() if not (frozen[d.stream_id] or pinned[d.stream_id])]
+        for decision in candidates:
+            self._promote_challenger(decision, results)
+            results.decisions.append(self._released(decision))
+        answered = {decision.stream_id for decision in candidates}
+        for decision in fleet.held.values():
+            if not frozen[decision.stream_id] and decision.stream_id not in answered:
+                self._order(fleet.streams[decision.stream_id], decision.reason, results)
+                results.decisions.append(self._released(decision))
         if results.decisions:
             engine.commit(results)
 
-    def _promote_challenger(self, stream: Stream, decision: Decision, results: Results) -> None:
-        for version in self._engine.store.versions(stream_id=stream.id):
+    def _released(self, decision: Decision) -> Decision:
+        return replace(
+            decision,
+            phase=Phase.RELEASE,
+            action=decision.proposed,
+            held_by=Hold.NOTHING,
+            decided_at=self._engine.clock.now(),
+            note=f"was held: {decision.held_by}",
+        )
+
+    def _promote_challenger(self, decision: Decision, results: Results) -> None:
+        for version in self._engine.store.versions(stream_id=decision.stream_id):
             if version.id == decision.version_id and version.role is Role.CHALLENGER:
                 self._engine.trainings.promote(version, decision.reason, results)
 

@@ -10,7 +10,7 @@ from mlma.core.blocks import Floats, Ints
 from mlma.core.records import NAIVE
 from mlma.core.settings import ModelSettings
 from mlma.models import registry
-from mlma.models.forecaster import Forecaster
+from mlma.models.forecaster import Forecaster, checked_forecasts
 from mlma.runtime.ports import ArtifactStore
 
 Memo = dict[tuple[str, int, int, int], tuple[Floats, float]]
@@ -79,9 +79,7 @@ class Predictor:
             self.spared_cpu_s += cpu_s
             return made
         began = time.thread_time()
-        made = np.asarray(self._load(champion).predict(x), dtype=np.float64)
-        if made.shape != (len(x),):
-            raise ValueError(f"forecasts of shape {made.shape}, expected ({len(x)},)")
+        made = checked_forecasts(self._load(champion).predict(x), len(x))
         if self.memo is not None:
             self.memo[key] = (made, time.thread_time() - began)
         return made

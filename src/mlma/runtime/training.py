@@ -13,6 +13,7 @@ from mlma.core.schedule import Schedule
 from mlma.core.settings import ModelSettings
 from mlma.models import registry
 from mlma.models.features import Features
+from mlma.models.forecaster import checked_forecasts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ def _fit(job: TrainingJob, began: float) -> TrainingOutcome:
     usable = np.isfinite(target) & ~job.skipped[job.first - job.start : job.last - job.start]
     model = registry.make(job.model)
     model.fit(X[:n_fit][usable], target[usable])
-    held_out = model.predict(X[n_fit:]) if job.last < origin else None
+    held_out = checked_forecasts(model.predict(X[n_fit:]), origin - job.last) if job.last < origin else None
     return TrainingOutcome(
         key=job.key,
         family=model.family,
