@@ -8,6 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
+CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
 MANUAL = REPOSITORY / "docs" / "manual"
 ADRS = REPOSITORY / "docs" / "adr"
 GLOSSARY = REPOSITORY / "docs" / "glossary.md"
@@ -50,8 +51,13 @@ def documents() -> list[Path]:
 
 
 def blocks(*languages: str) -> list[Block]:
-    """Fenced blocks in these languages, of the README and the manual."""
-    return [block for path in [README, *manual_pages()] for block in _blocks(path) if block.language in languages]
+    """Fenced blocks in these languages, of what a reader may copy from."""
+    return [
+        block
+        for path in [README, CONTRIBUTING, *manual_pages()]
+        for block in _blocks(path)
+        if block.language in languages
+    ]
 
 
 def _blocks(path: Path) -> Iterator[Block]:
