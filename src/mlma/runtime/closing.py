@@ -11,6 +11,7 @@ from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock
 from mlma.core.decisions import Action, Phase
 from mlma.core.judge import Evidence, Verdict
 from mlma.core.records import NAIVE, Finding
+from mlma.runtime import clean_rows
 from mlma.runtime.ports import Commit
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def close(engine: "Engine", batch: int) -> None:
         age=batch - fleet.trained,
         failed=served & evidence.fallback,
     )
-    guarded = guards.guard(proposal, engine.circumstances(evidence.n_rows, evidence.last_slot, batch))
+    n_rows = clean_rows.without_excluded(engine, evidence.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
+    guarded = guards.guard(proposal, engine.circumstances(n_rows, evidence.last_slot, batch))
     block = DecisionBlock(
         batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=evidence.stream_id, action=guarded.action,
         proposed=proposal.action, reason=proposal.reason, held_by=guarded.held_by, n=evidence.n,

@@ -331,11 +331,6 @@ class Engine:
         """The finding, closed."""
         return replace(finding, last_at=now, closed_at=now)
 
-    def n_rows(self, stream_id: int) -> int:
-        """Clean observations of a stream in the train window before the open batch."""
-        window = self.executor.windows(np.asarray([stream_id], dtype=np.int64))[0]
-        return int(np.isfinite(window.y[-self.settings.schedule.train_window :]).sum())
-
     def held_by(self, kind: OverrideKind) -> Bools:
         """Streams that an active override of a kind holds, shape (streams,)."""
         return overrides.held(self.store.overrides(), kind, self.fleet.streams, self.clock.now())

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mlma.core import selection
 from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, RequestKind, Role
 from mlma.core.errors import OperationError
 from mlma.core.records import NAIVE, Decision, Request, Stream
+from mlma.runtime import clean_rows
 from mlma.runtime.trainings import Results
 
 if TYPE_CHECKING:
@@ -33,9 +36,14 @@ class Orders:
         results = Results()
         streams = self._selected(request)
         obeyed = 0
+        is_rollback = request.kind is RequestKind.ROLLBACK
+        ids = np.asarray([] if is_rollback else [stream.id for stream in streams], dtype=np.int64)
+        n_rows = dict(zip(ids.tolist(), clean_rows.count(self._engine, ids).tolist(), strict=True))
         for stream in streams:
-            order = self._rollback if request.kind is RequestKind.ROLLBACK else self._retrain
-            decision = order(stream, request, results)
+            if is_rollback:
+                decision = self._rollback(stream, request, results)
+            else:
+                decision = self._retrain(stream, request, results, n_rows[stream.id])
             obeyed += decision.held_by is Hold.NOTHING
             results.decisions.append(decision)
         outcome = f"{obeyed} of {len(streams)} streams"
@@ -51,7 +59,7 @@ class Orders:
         except OperationError:
             return []  # was checked when it was asked for; a selection that no longer parses selects nothing
 
-    def _retrain(self, stream: Stream, request: Request, results: Results) -> Decision:
+    def _retrain(self, stream: Stream, request: Request, results: Results, n_rows: int) -> Decision:
         engine = self._engine
         has_version = engine.fleet.champion(stream.id) is not None
         action = Action.RETRAIN if has_version else Action.TRAIN
@@ -60,7 +68,7 @@ class Orders:
             held_by = Hold.FROZEN
         elif any(effect.stream_id == stream.id for effect in engine.fleet.effects.values()):
             held_by = Hold.IN_PROGRESS
-        elif engine.n_rows(stream.id) < engine.settings.life.min_rows:
+        elif n_rows < engine.settings.life.min_rows:
             held_by = Hold.TOO_LITTLE_DATA
         if held_by is Hold.NOTHING:
             self._order(stream, Reason.REQUESTED, results)
