@@ -4,10 +4,12 @@ Arrays of shape (streams, batches), time ascending. The recent batch itself is n
 passes past batches only. How the comparison is made is decided in `mlma.core.loss_tests`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.settings import ReferencePolicy
@@ -68,7 +70,7 @@ def membership(x: Floats, batches: Ints, since: Ints, *, policy: ReferencePolicy
     [[0, 1, 0, 1, 0]]
     """
     valid = _valid(x, batches, since)
-    rank = np.cumsum(valid, axis=1)
+    rank = _rank(valid)
     total = np.count_nonzero(valid, axis=1)[:, None]
     half = max(2, size // 2)
     match policy:
@@ -99,7 +101,7 @@ def anchored_membership(x: Floats, batches: Ints, since: Ints, *, size: int) -> 
         Shape (streams, batches).
     """
     valid = _valid(x, batches, since)
-    return np.asarray(valid & (np.cumsum(valid, axis=1) <= size))
+    return np.asarray(valid & (_rank(valid) <= size))
 
 
 def summarise(x: Floats, members: Bools) -> Reference:
@@ -126,22 +128,60 @@ def summarise(x: Floats, members: Bools) -> Reference:
     Reference(mean=array([2.]), variance=array([2.]), m=array([2]))
     """
     m = np.count_nonzero(members, axis=1).astype(np.int64)
-    if x.shape[1] == 0:
-        missing = np.full(len(x), np.nan)
-        return Reference(mean=missing, variance=missing.copy(), m=m)
-    first = np.take_along_axis(x, np.argmax(members, axis=1)[:, None], axis=1)
-    first = np.where(m[:, None] > 0, first, 0.0)
-    shifted = np.where(members, x, first) - first
-    centre = shifted.sum(axis=1) / np.maximum(m, 1)
-    residual = np.where(members, shifted - centre[:, None], 0.0)
-    variance = np.square(residual).sum(axis=1) / np.maximum(m - 1, 1)
+    mean, variance = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    some = m > 0
+    values, k = x[members], m[some]  # row by row, the members alone: most batches are none
+    if len(k):
+        start = np.cumsum(k) - k
+        first = values[start]
+        shifted = values - np.repeat(first, k)
+        centre = np.add.reduceat(shifted, start) / k
+        residual = shifted - np.repeat(centre, k)
+        spread = np.add.reduceat(np.square(residual), start) / np.maximum(k - 1, 1)
+        mean[some], variance[some] = first + centre, np.where(k > 1, spread, np.nan)
+    return Reference(mean=mean, variance=variance, m=m)
+
+
+def means(x: Floats, members: Bools) -> Floats:
+    """Mean of the members of each stream, NaN without any, shape (streams,).
+
+    Parameters
+    ----------
+    x
+        Shape (streams, batches), finite where a member.
+    members
+        Shape (streams, batches).
+
+    Examples
+    --------
+    >>> means(np.array([[1.0, 3.0, 9.0], [1.0, 2.0, 3.0]]), np.array([[True, True, False], [False] * 3])).tolist()
+    [2.0, nan]
+    """
+    m = np.count_nonzero(members, axis=1)
+    mean = np.full(len(x), np.nan)
+    some = m > 0
+    k = m[some]
+    if len(k):
+        mean[some] = np.add.reduceat(x[members], np.cumsum(k) - k) / k
+    return mean
+
+
+def joined(parts: Sequence[Reference]) -> Reference:
+    """References of several groups of streams as one."""
     return Reference(
-        mean=np.where(m > 0, first[:, 0] + centre, np.nan), variance=np.where(m > 1, variance, np.nan), m=m
+        mean=np.concatenate([part.mean for part in parts]),
+        variance=np.concatenate([part.variance for part in parts]),
+        m=np.concatenate([part.m for part in parts]),
     )
 
 
 def _valid(x: Floats, batches: Ints, since: Ints) -> Bools:
     return np.asarray(np.isfinite(x) & (batches[None, :] > since[:, None]))
+
+
+def _rank(valid: Bools) -> NDArray[np.int32]:
+    """How many valid batches a stream has up to and with each; 32 bits are nine times as fast as 64."""
+    return np.cumsum(valid, axis=1, dtype=np.int32)
 
 
 def _best_start(x: Floats, valid: Bools, width: int) -> Ints:

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlma.core import losses, reference
+from mlma.core import losses
 from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints, LossBlock
 from mlma.core.judge import Evidence
 from mlma.core.robust import robust_scale
 from mlma.core.schedule import Schedule
-from mlma.core.settings import LossTestName, ModelSettings, TestingSettings, Yardstick
+from mlma.core.settings import LossTestName, ModelSettings, TestingSettings
 from mlma.models.features import Features
 from mlma.models.naive import seasonal_naive
+from mlma.runtime import scoring
 from mlma.runtime.ports import ArtifactStore, Checkpoints, History
 from mlma.runtime.rings import Rings
 from mlma.runtime.serving import Champion, Memo, Predictor, Served
@@ -28,9 +29,6 @@ RING_BATCHES = 64
 
 FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
-
-LOSS_FLOOR = 1e-3
-"""Share of a stream's usual naive loss that is added before the logarithm, so that a perfect batch stays finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +113,10 @@ class Shard:
             self._take_up_forecasts()
         if position.seq > self._seq:
             blocks = spec.history.observations(
-                spec.shard, after_seq=self._seq, up_to_seq=position.seq, first_slot=rings.start
+                spec.shard, after_seq=self._seq, up_to_seq=position.seq, first_slot=rings.outcomes.start
             )
             for _, block in blocks:
-                rings.write(block.stream_id // spec.n_shards, block.slot, block.y)
+                rings.outcomes.write(block.stream_id // spec.n_shards, block.slot, block.y)
             self._seq = position.seq
         return rings.issued_until
 
@@ -159,12 +157,13 @@ class Shard:
 
     def known(self, stream_id: Ints, slot: Ints) -> Bools:
         """Whether an outcome of these streams (of this shard) and slots is known already, shape (n,)."""
-        return self._rings.known(stream_id // self.spec.n_shards, slot)
+        return self._rings.outcomes.known(stream_id // self.spec.n_shards, slot)
 
     def scales(self) -> tuple[Ints, Floats, Floats, Ints]:
         """Stream ids, robust centre and scale of their recent outcomes, and their newest slots (-1: none)."""
-        center, scale = robust_scale(self._rings.recent(28 * self.spec.schedule.slots_per_day))
-        return self._ids(), center, scale, self._rings.last_slots()
+        outcomes = self._rings.outcomes
+        center, scale = robust_scale(outcomes.recent(28 * self.spec.schedule.slots_per_day))
+        return self._ids(), center, scale, outcomes.last_slots()
 
     # judging
 
@@ -186,49 +185,36 @@ class Shard:
             block = rings.open_block(batch, self._ids())
             spec.history.append_losses(spec.shard, block)
             self._close(block)
-        mean, naive = rings.mean_loss[:, -1], rings.naive_loss[:, -1]
-        tested = self._tested(rings.mean_loss, rings.naive_loss)
-        past, batches = tested[:, :-1], rings.batches()[:-1]
-        if excluded is not None:
-            past = np.where(excluded[mine, :-1], np.nan, past)
-        settings = spec.testing
-        adaptive = reference.membership(
-            past, batches, since[mine], policy=settings.reference, size=settings.reference_size
-        )
-        anchored = reference.anchored_membership(past, batches, since[mine], size=settings.anchored_size)
-        adaptive_p, anchored_p = self._single.p_values(batches, adaptive, anchored)
+        batches = rings.batches()
+        made = scoring.compare(
+            rings.mean_loss, rings.naive_loss, batches=batches, since=since[mine],
+            excluded=None if excluded is None else excluded[mine], settings=spec.testing,
+        )  # fmt: skip
+        adaptive_p, anchored_p = self._single.p_values(batches[:-1], made.adaptive_members, made.anchored_members)
         return Evidence(
             stream_id=self._ids(),
-            n=rings.n_scored(),
-            mean_loss=mean.copy(),
-            naive_loss=naive.copy(),
-            tested=tested[:, -1],
-            adaptive=reference.summarise(past, adaptive),
-            anchored=reference.summarise(past, anchored),
-            adaptive_loss=_mean_where(rings.mean_loss[:, :-1], adaptive),
-            anchored_loss=_mean_where(rings.mean_loss[:, :-1], anchored),
+            n=rings.last_scored,
+            mean_loss=rings.mean_loss[:, -1].copy(),
+            naive_loss=rings.naive_loss[:, -1].copy(),
+            tested=made.tested,
+            adaptive=made.adaptive,
+            anchored=made.anchored,
+            adaptive_loss=made.adaptive_loss,
+            anchored_loss=made.anchored_loss,
             adaptive_p=adaptive_p,
             anchored_p=anchored_p,
-            n_rows=rings.count(spec.schedule.origin_after(batch), spec.schedule.train_window),
-            last_slot=rings.last_slots(),
+            n_rows=rings.outcomes.count(spec.schedule.origin_after(batch), spec.schedule.train_window),
+            last_slot=rings.outcomes.last_slots(),
             fallback=rings.last_fallback.copy(),
         )
 
     def _close(self, block: LossBlock) -> None:
         settings = self.spec.testing
-        served, naive = (
-            losses.loss(settings.loss, block.y, made, quantile=settings.quantile)
-            for made in (block.forecast, block.naive)
-        )
-        mean, naive_mean = (losses.batch_mean(made, min_share=settings.min_outcomes).mean for made in (served, naive))
+        mean, naive_mean = scoring.mean_losses(block, settings)
         self._rings.close(block, (mean, naive_mean))
-        self._single.add(block.batch, served, naive_mean)
-
-    def _tested(self, mean: Floats, naive: Floats) -> Floats:
-        usual = _mean_where(naive, np.isfinite(naive))
-        floor = np.where(usual > 0, LOSS_FLOOR * usual, 1e-12)
-        yardstick = naive if self.spec.testing.yardstick is Yardstick.NAIVE else None
-        return losses.relative_log_loss(mean, yardstick, np.nan_to_num(floor, nan=1e-12))
+        if settings.name is not LossTestName.MODERATED:
+            single = losses.loss(settings.loss, block.y, block.forecast, quantile=settings.quantile)
+            self._single.add(block.batch, single, naive_mean)
 
     # forecasting and training
 
@@ -251,7 +237,7 @@ class Shard:
             return Issued(until=first, n_forecasts=0, failed={}, cpu_s=0.0)
         began = time.thread_time()
         start = first - self._features.lookback
-        y = rings.window(start, last)
+        y = rings.outcomes.window(start, last)
         naive = seasonal_naive(y, start=start, first=first, last=last, schedule=schedule)
         served = Served.fallback(naive)
         rows = {stream_id // spec.n_shards: champion for stream_id, champion in champions.items()}
@@ -293,7 +279,7 @@ class Shard:
         origin = schedule.origin_after(rings.open_batch - 1)
         start = origin - self._features.lookback - schedule.train_window
         rows = stream_ids // self.spec.n_shards
-        y = rings.window(start, origin)[rows]
+        y = rings.outcomes.window(start, origin, rows)
         return [
             Window(stream_id=int(stream_id), start=start, y=y[i], forecast=rings.last_forecast[row].copy())
             for i, (stream_id, row) in enumerate(zip(stream_ids, rows, strict=True))
@@ -301,12 +287,3 @@ class Shard:
 
     def _ids(self) -> Ints:
         return np.arange(self._rings.n_streams, dtype=np.int64) * self.spec.n_shards + self.spec.shard
-
-
-def _mean_where(values: Floats, members: Bools) -> Floats:
-    members = members & np.isfinite(values)
-    count = members.sum(axis=1)
-    total = np.where(members, values, 0.0).sum(axis=1)
-    mean = np.full(len(values), np.nan)
-    np.divide(total, count, out=mean, where=count > 0)
-    return mean
