@@ -1,7 +1,7 @@
 """`mlma audit`: who ordered what, and what it changed."""
 
 from mlma.cli.options import STATE, JsonOption, LimitOption, StateOption, opened
-from mlma.cli.output import console, print_json, say, table
+from mlma.cli.output import print_json, say, table, tabulate
 
 
 def audit(limit: LimitOption = 50, state: StateOption = STATE, as_json: JsonOption = False) -> None:
@@ -20,4 +20,4 @@ def audit(limit: LimitOption = 50, state: StateOption = STATE, as_json: JsonOpti
     shown = table(["at (UTC)", "author", "operation", "subject", "before", "after"])
     for row in rows:
         shown.add_row(f"{row.at:%Y-%m-%d %H:%M:%S}", row.author, row.operation, row.subject, row.before, row.after)
-    console().print(shown)
+    tabulate(shown)

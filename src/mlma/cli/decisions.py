@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlma.cli.options import STATE, JsonOption, LimitOption, StateOption, moment, opened
-from mlma.cli.output import Exit, console, plain, print_json, say, table
+from mlma.cli.output import Exit, plain, print_json, say, table, tabulate
 from mlma.core.decisions import Action
 
 if TYPE_CHECKING:
@@ -117,4 +117,4 @@ def _print(shown: "list[Decision]", names: "Mapping[int, Stream]") -> None:
             minute(d.decided_at), names[d.stream_id].name, str(d.batch), action, str(d.reason), str(d.held_by) or "-",
             number(d.p_value), percent(d.effect), number(d.mean_loss), d.note,
         )  # fmt: skip
-    console().print(rows)
+    tabulate(rows)

@@ -48,14 +48,14 @@ def demo(
 def summary(report: "DemoReport") -> list[str]:
     """What happened and what to type next, on at most 24 lines of 80 columns."""
     state = f" --state {report.state}"
-    compared = report.promotions + report.rejected
     loss = report.relative_loss_to_naive
     return [
         f"{report.streams:,} streams, {report.batches:,} batches, in {report.seconds:.0f} s",
         "",
         f"  alarms        {report.alarms:,}",
         f"  trainings     {report.trainings:,}",
-        f"  candidates    {report.promotions:,} promoted, {report.rejected:,} rejected, of {compared:,}",
+        f"  promoted      {report.promotions:,}, first versions included",
+        f"  rejected      {report.rejected:,} candidates that did not beat their champion",
         f"  loss          {loss:.3f} of seasonal naive, mean of streams ({1 - loss:.0%} better)",
         f"  picture       {report.fleet_png}",
         *(f"  {line}" for line in report.summary[:4]),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlma.cli.options import STATE, JsonOption, StateOption, opened, schedule_of
-from mlma.cli.output import console, pairs, print_json, say, table
+from mlma.cli.output import console, pairs, print_json, say, table, tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ def explain(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw it: forecasts, losses, decisions.")
     ] = None,
-    last: Annotated[int, typer.Option("--last", min=1, help="Batches that the picture and the JSON reach back.")] = 28,
+    last: Annotated[int, typer.Option("--last", min=1, help="Batches that the picture and the JSON reach back.")] = 21,
     state: StateOption = STATE,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,10 +56,10 @@ def show(made: "Explanation") -> None:
         page.print(
             f"batch {made.decision.batch}: {made.batch_start:%Y-%m-%d %H:%M} to {made.batch_end:%Y-%m-%d %H:%M} UTC"
         )
-    page.print(pairs((fact.label, fact.text) for fact in made.facts))
+    tabulate(pairs((fact.label, fact.text) for fact in made.facts))
     if made.previous:
         page.print("\nearlier decisions that changed or proposed something", style="bold")
-        page.print(earlier(made.previous))
+        tabulate(earlier(made.previous))
 
 
 def earlier(decisions: "Sequence[Decision]") -> "Table":

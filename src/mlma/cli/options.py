@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlma.core.schedule import Schedule
 
 STATE_VARIABLE = "MLMA_STATE"
+CONFIG_VARIABLE = "MLMA_CONFIG"
 
 StateOption = Annotated[
     Path,
@@ -25,7 +26,7 @@ StateOption = Annotated[
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", envvar="MLMA_CONFIG", help="Settings, YAML.", rich_help_panel="Common"),
+    typer.Option("--config", metavar="FILE", envvar=CONFIG_VARIABLE, help="Settings, YAML.", rich_help_panel="Common"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel="Common")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Rows at most.")]
@@ -39,7 +40,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be
 SelectionArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="SELECTION...", help="Streams: names, globs such as 'K*', labels such as site=lhr, or '*' for all."
+        metavar="SELECTION", help="Streams: names, globs such as 'K*', labels such as site=lhr, or '*' for all."
     ),
 ]
 
@@ -69,10 +70,12 @@ def settings(config: Path | None, overrides: Mapping[str, object] | None = None)
     """Settings from file, environment and options. Raises ConfigError."""
     from mlma import bootstrap
 
-    # The shell's shorthand for --state; to the settings it would be a malformed section `state`.
-    os.environ.pop(STATE_VARIABLE, None)
-    os.environ.pop("MLMA_CONFIG", None)
-    return bootstrap.load_settings(config, overrides)
+    # The shell's shorthands for --state and --config; to the settings they would be malformed sections.
+    shorthands = {name: os.environ.pop(name) for name in (STATE_VARIABLE, CONFIG_VARIABLE) if name in os.environ}
+    try:
+        return bootstrap.load_settings(config, overrides)
+    finally:
+        os.environ.update(shorthands)
 
 
 def user() -> str:

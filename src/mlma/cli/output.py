@@ -51,6 +51,14 @@ def console(*, stderr: bool = False) -> "Console":
     return made
 
 
+def tabulate(content: "Table") -> None:
+    """Print a table, without the blanks that fill its last column."""
+    page = console()
+    with page.capture() as captured:
+        page.print(content)
+    page.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
 def say(text: str) -> None:
     """Print text as it is, without wrapping."""
     console().print(text, soft_wrap=True)

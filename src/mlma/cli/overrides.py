@@ -17,7 +17,7 @@ from mlma.cli.options import (
     time_from,
     user,
 )
-from mlma.cli.output import console, print_json, say, table
+from mlma.cli.output import print_json, say, table, tabulate
 from mlma.cli.requests import report, selection_text
 from mlma.core.errors import OperationError
 
@@ -112,7 +112,7 @@ def exclude(
 
 
 def lift(
-    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Overrides, as `mlma overrides` numbers them.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Overrides, as `mlma overrides` numbers them.")],
     reason: ReasonOption = "no longer needed",
     author: AuthorOption = "",
     dry_run: DryRunOption = False,
@@ -126,9 +126,10 @@ def lift(
     from mlma import bootstrap
     from mlma.runtime import operations
 
+    numbers = [_number(text) for text in ids]
     with opened(state) as found:
         outcome = operations.lift(
-            found.store, bootstrap.clock(), ids=ids, author=author or user(), reason=reason, dry_run=dry_run
+            found.store, bootstrap.clock(), ids=numbers, author=author or user(), reason=reason, dry_run=dry_run
         )
     report(outcome, as_json=as_json)
 
@@ -163,7 +164,13 @@ def overrides(
         rows.add_row(
             str(order.id), str(order.kind), order.selection, str(is_), period(order), order.author, order.comment
         )
-    console().print(rows)
+    tabulate(rows)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise OperationError(f"{text!r} is no id of an override: expected a number; `mlma overrides` lists them")
+    return int(text)
 
 
 def _end(for_: str | None, until: str | None, now: datetime) -> datetime | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from mlma.cli.output import console, print_json, say, table, write_json
+from mlma.cli.output import print_json, say, table, tabulate, write_json
 from mlma.cli.progress import progress_bar
 from mlma.core.errors import ConfigError
 
@@ -116,7 +116,7 @@ def show(figures: "Mapping[str, object]") -> None:
             _figure(found["training_share_of_always"]), f"{found['alarms']:,}",
             *(f"{cpu[part]:.1f}" for part in ("train", "predict", "rest")),
         )  # fmt: skip
-    console().print(rows)
+    tabulate(rows)
     skipped = cast("list[dict[str, object]]", figures["skipped"])
     say(f"{figures['streams']:,} streams, {figures['batches']:,} batches, {len(skipped):,} notes on what was skipped")
     for note in skipped[:5]:

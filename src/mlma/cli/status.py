@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mlma.cli.options import STATE, JsonOption, StateOption, opened
-from mlma.cli.output import console, pairs, print_json
+from mlma.cli.output import pairs, print_json, tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,8 +27,7 @@ def status(state: StateOption = STATE, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"state": state, **_fields(view)})
         return
-    page = console()
-    page.print(pairs([("state", str(state)), *lines(view)]))
+    tabulate(pairs([("state", str(state)), *lines(view)]))
 
 
 def _fields(view: "Overview") -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlma.cli.options import STATE, JsonOption, LimitOption, StateOption, opened
-from mlma.cli.output import Exit, console, print_json, say, table
+from mlma.cli.output import Exit, print_json, say, table, tabulate
 from mlma.core.errors import OperationError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Sort(StrEnum):
 
 def streams(
     search: Annotated[
-        str | None, typer.Argument(metavar="[SEARCH]", help="Glob such as 'K*', or a part of the name.")
+        str | None, typer.Argument(metavar="SEARCH", help="Glob such as 'K*', or a part of the name.")
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="K=V", help="Only streams with this label; repeatable.")
@@ -117,6 +117,6 @@ def _print(rows: "Sequence[StreamRow]", n_streams: int, limit: int) -> None:
             " ".join(f"{key}={value}" for key, value in row.labels.items()),
         )
     if rows:
-        console().print(shown)
+        tabulate(shown)
     more = f"; {len(rows) - limit:,} more, see --limit" if len(rows) > limit else ""
     say(f"{len(rows):,} of {n_streams:,} streams{more}")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mlma.cli.options import STATE, JsonOption, StateOption, opened
-from mlma.cli.output import Exit, console, print_json, say, table
+from mlma.cli.output import Exit, print_json, say, table, tabulate
 
 
 def versions(
@@ -37,7 +37,7 @@ def versions(
                 v.id, role, v.family, f"{v.trained_at:%Y-%m-%d %H:%M}", str(v.batch), f"{v.n_rows:,}",
                 f"{v.size_bytes:,}", f"{v.fit_cpu_s:.2f}", v.sha256[:12] or "none",
             )  # fmt: skip
-        console().print(rows)
+        tabulate(rows)
     else:
         say(f"{which.name}: no version was trained yet, seasonal naive serves")
     if not trained:

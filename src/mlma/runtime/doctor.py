@@ -33,8 +33,8 @@ LIBRARIES = {
 }  # fmt: skip
 """Distribution by the module that it brings."""
 
-TEMPORARY = ("mlma-ray-*",)
-"""Folders in the machine's temporary directory that a killed daemon leaves behind."""
+TEMPORARY = "mlma-ray-"
+"""Start of the names of a local Ray's temporary folders; the process id follows (see the Ray executor)."""
 
 ALL = 2**62
 
@@ -216,7 +216,7 @@ def check_machine(path: Path, temporary: Path | None = None) -> list[Check]:
     existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     folder = Path(tempfile.gettempdir()) if temporary is None else temporary
-    left = [str(p) for pattern in TEMPORARY for p in sorted(folder.glob(pattern))]
+    left = [str(p) for p in sorted(folder.glob(f"{TEMPORARY}*")) if _is_abandoned(p.name.removeprefix(TEMPORARY))]
     return [
         Check(
             name="disk",
@@ -228,6 +228,12 @@ def check_machine(path: Path, temporary: Path | None = None) -> list[Check]:
             name="temporary folders",
             ok=not left,
             message=listed(left) if left else "none left over",
-            remedy=f"if no daemon or demo runs: rm -r {folder / TEMPORARY[0]}",
+            remedy=f"rm -r {' '.join(left)}; the next `mlma run` or `mlma demo` does so, too",
         ),
     ]
+
+
+def _is_abandoned(name: str) -> bool:
+    """Whether the process whose id starts the name has gone."""
+    pid = name.split("-", maxsplit=1)[0]
+    return pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc").exists()

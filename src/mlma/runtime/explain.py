@@ -83,7 +83,7 @@ def explain(
     stream_name: str,
     *,
     now: datetime,
-    last: int = 28,
+    last: int = 21,
 ) -> Explanation:
     """Everything about a stream's last decision.
 

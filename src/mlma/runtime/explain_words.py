@@ -107,7 +107,7 @@ def facts(
         lines = [
             Fact(label="decision", text=decided(decision)),
             Fact(label="held by", text=holding(decision, overrides)),
-            Fact(label="tested", text=tested(decision)),
+            Fact(label="tested", text=verdict(decision)),
             Fact(label="mean loss", text=losses(decision)),
             Fact(label="naive", text=against_naive(decision)),
             Fact(label="served by", text=version_words(served, decision.version_id)),
@@ -137,7 +137,7 @@ def holding(decision: Decision, overrides: Iterable[Override]) -> str:
     return f"{text}; to release it: mlma lift {' '.join(ids)}" if ids else text
 
 
-def tested(decision: Decision) -> str:
+def verdict(decision: Decision) -> str:
     """How many targets, against how many batches, and what came out; p and effect always together."""
     if math.isnan(decision.p_value):
         return f"no test: {decision.n} scored targets, {decision.n_reference} reference batches"

@@ -1,0 +1,198 @@
+"""What the reading commands show of a small state."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+
+def test_status_fits_one_screen_and_names_what_matters(mlma):
+    result = mlma("status")
+    assert result.exit_code == 0, result.output
+    for words in (
+        "not running", "4: 4 served by a champion", "6 closed, up to 2001-03-07 00:00", "1 alarms", "1 frozen",
+        "1 freeze", "1 open requests", "stream_silent", "12 quarantined", "12 not_a_number", "ATL (12)",
+        "day1.csv (12)", "1 trainings pending",
+    ):  # fmt: skip
+        assert words in result.output
+    assert len(result.output.splitlines()) <= 24
+
+
+def test_status_as_json_holds_the_same(as_json):
+    found = as_json("status")
+    assert found["n_streams"] == 4
+    assert found["daemon"] == {"is_up": False, "age_s": None, "lease": None}
+    assert found["quarantine"]["by_reason"] == {"not_a_number": 12}
+    assert found["loss"]["all_median"] == pytest.approx(0.66875)
+    assert found["last"]["held"] == {"frozen": 1}
+
+
+def test_status_says_when_the_daemon_was_killed(mlma, state):
+    from mlma.adapters.store import SqlStore
+    from mlma.core.records import Lease
+
+    with SqlStore(f"sqlite:///{state / 'mlma.db'}") as store:
+        at = datetime(2001, 3, 6, 23, tzinfo=UTC)  # two hours before the clock of these commands
+        store.take_lease(
+            Lease(holder="h", pid=42, host="box", started_at=at, heartbeat_at=at), stale_before=at - timedelta(days=1)
+        )
+    assert "DOWN: process 42 on box" in mlma("status").output
+    doctor = mlma("doctor")
+    assert doctor.exit_code == 1
+    assert "it was killed" in doctor.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], ["ATL", "IAD", "IAH", "New York"]),
+        (["IA*"], ["IAD", "IAH"]),
+        (["york"], ["New York"]),
+        (["--label", "site=tx"], ["IAH"]),
+        (["--label", "site!=tx", "IA*"], ["IAD"]),
+        (["--sort", "effect"], ["IAD", "ATL", "IAH", "New York"]),
+        (["--sort", "p"], ["IAD", "ATL", "IAH", "New York"]),
+        (["--sort", "loss", "--limit", "1"], ["IAD"]),
+        (["--sort", "retrainings"], ["ATL", "IAH", "IAD", "New York"]),
+    ],
+)
+def test_streams_are_searched_filtered_and_sorted(as_json, arguments, names):
+    assert [row["name"] for row in as_json("streams", *arguments)["streams"]] == names
+
+
+def test_a_frozen_stream_is_visible(mlma):
+    (line,) = [line for line in mlma("streams").output.splitlines() if line.startswith("IAD")]
+    assert "FROZEN" in line
+    assert "held: frozen" in line
+
+
+def test_no_matching_stream_is_exit_code_1(mlma):
+    assert mlma("streams", "XYZ").exit_code == 1
+
+
+def test_explain_says_the_decision_the_proof_and_what_held_it(mlma):
+    said = mlma("explain", "IAD").output
+    for words in (
+        "keep the model, though proposed was to retrain", "alarm_both", "mlma lift 1", "p = 0.0012", "+34.0 %",
+        "5 recent, 2 adaptive reference, 1.9 anchored reference", "served / naive = 1.250", "3-0-0 (lightgbm",
+        "1 freeze IAD for ever by ada: audit",
+    ):  # fmt: skip
+        assert words in said
+    said = mlma("explain", "IAH").output
+    assert "1-4-0 promoted" in said
+    assert "candidate 2 against champion 3 on 24 held-out targets" in said
+
+
+def test_explain_lists_pending_work_and_requests(mlma):
+    said = mlma("explain", "ATL").output
+    assert "train after batch 5 waits" in said
+    assert "request 1 retrain by bob: new runway" in said
+
+
+def test_explain_as_json_has_the_arrays_of_the_picture(as_json):
+    found = as_json("explain", "IAH", "--last", "3")
+    assert len(found["targets"]["y"]) == 72
+    assert None not in found["targets"]["forecast"]
+    assert found["losses"]["batch"] == [3, 4, 5]
+    assert {mark["kind"] for mark in found["marks"]} == {"retrain", "promote"}
+
+
+def test_explain_of_an_unknown_stream_suggests_near_names(mlma):
+    result = mlma("explain", "IHA")
+    assert result.exit_code == 2
+    assert "did you mean" in result.stderr
+    assert "IAH" in result.stderr
+
+
+def test_explain_draws(mlma, tmp_path):
+    picture = tmp_path / "iah.png"
+    result = mlma("explain", "IAH", "--plot", str(picture))
+    assert result.exit_code == 0, result.output
+    head = picture.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG")
+    assert (int.from_bytes(head[16:20]), int.from_bytes(head[20:24])) == (1400, 900)
+
+
+def test_the_fleet_is_drawn(state, tmp_path):
+    from mlma import bootstrap
+
+    opened = bootstrap.open_state(state)
+    bootstrap.plot_fleet(opened, tmp_path / "fleet.png")
+    opened.close()
+    assert (tmp_path / "fleet.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "n"),
+    [
+        ([], 13),
+        (["--stream", "IAH"], 4),
+        (["--stream", "site=tx"], 4),
+        (["--stream", "New York"], 2),
+        (["--action", "retrain"], 3),
+        (["--held"], 1),
+        (["--since", "2001-03-05T00:00Z"], 5),
+        (["--since", "1d"], 3),
+        (["--limit", "2"], 2),
+        (["--all", "--stream", "IA*"], 15),
+    ],
+)
+def test_decisions_are_filtered(as_json, arguments, n):
+    assert len(as_json("decisions", *arguments)) == n
+
+
+def test_decisions_are_newest_first_and_name_the_stream(as_json):
+    found = as_json("decisions")
+    assert found[0]["stream"] == "IAD"
+    assert [d["batch"] for d in found] == sorted((d["batch"] for d in found), reverse=True)
+
+
+def test_versions_show_role_rows_size_and_hash(mlma, as_json):
+    said = mlma("versions", "IAH").output
+    assert "champion, serves" in said
+    assert "1,234" in said
+    assert [v["role"] for v in as_json("versions", "IAH")["versions"]] == ["former", "champion"]
+
+
+def test_digest_of_this_moment_is_one_page_and_valid_json(mlma, as_json):
+    said = mlma("digest", "show").output
+    assert said.startswith("mlma digest, ")
+    assert "subject" in as_json("digest", "show", "--since", "7d")
+
+
+def test_a_stored_digest_that_does_not_exist_is_exit_code_1(mlma):
+    assert mlma("digest", "show", "--stored").exit_code == 1
+
+
+def test_audit_lists_who_ordered_what(mlma, as_json):
+    assert "ada" in mlma("audit").output
+    assert [row["operation"] for row in as_json("audit")] == ["retrain", "freeze"]
+
+
+def test_config_shows_and_checks(mlma, tmp_path):
+    assert mlma("config", "check").exit_code == 0
+    assert json.loads(mlma("config", "show", "--json").stdout)["policy"] == "mlma"
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("schedul:\n  horizon: 24h\n")
+    result = mlma("config", "check", "--config", str(wrong))
+    assert result.exit_code == 2
+    assert "schedul" in result.stderr
+
+
+def test_doctor_finds_nothing_wrong_with_the_state(as_json):
+    found = as_json("doctor")
+    assert [check for check in found["checks"] if not check["ok"]] == []
+
+
+def test_version_is_printed(mlma):
+    from mlma import __version__
+
+    assert mlma("--version").stdout == f"mlma {__version__}\n"
+
+
+def test_reading_leaves_the_database_as_it_was(mlma, state: Path):
+    before = (state / "mlma.db").read_bytes()
+    for arguments in (["status"], ["streams"], ["explain", "IAH"], ["decisions"], ["digest", "show"], ["doctor"]):
+        mlma(*arguments)
+    assert (state / "mlma.db").read_bytes() == before
