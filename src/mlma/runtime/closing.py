@@ -12,6 +12,7 @@ from mlma.core.decisions import Action, Phase
 from mlma.core.judge import Evidence, Verdict
 from mlma.core.records import NAIVE, Finding
 from mlma.runtime import clean_rows
+from mlma.runtime.findings import OpenFindings
 from mlma.runtime.ports import Commit
 
 if TYPE_CHECKING:
@@ -74,21 +75,24 @@ def _serving_ids(engine: "Engine") -> tuple[str, ...]:
 
 def _findings(engine: "Engine", evidence: Evidence, served: Bools, batch: int, now: datetime) -> list[Finding]:
     """Streams that fell silent or spoke again, and champions that recovered."""
-    schedule, streams = engine.settings.schedule, engine.fleet.streams
-    age = schedule.first_slot(batch) - evidence.last_slot
-    silent = (evidence.last_slot >= 0) & (age > (SILENT_BATCHES - 1) * schedule.batch)
-    healed = served & ~evidence.fallback
+    fleet, schedule = engine.fleet, engine.settings.schedule
+    known = OpenFindings(engine.store, now)
+    # The rings forget what is too old, so a stream that died long ago may look as if it had never spoken.
+    last = np.maximum(evidence.last_slot, fleet.last_slot)
+    born = np.fromiter((stream.first_slot for stream in fleet.streams), dtype=np.int64, count=fleet.n_streams)
+    age = schedule.first_slot(batch) - np.maximum(last, born)
+    silent = age > (SILENT_BATCHES - 1) * schedule.batch
     found = []
     for stream_id in np.flatnonzero(silent).tolist():
-        last = schedule.time_of(int(evidence.last_slot[stream_id]))
-        found.append(
-            engine.finding("stream_silent", streams[stream_id].name, f"no observation since {last:%Y-%m-%d %H:%M} UTC")
-        )
-    for finding in engine.store.findings(open_only=True):
-        stream_id = engine.fleet.ids.get(finding.subject, -1)
-        if stream_id < 0:
-            continue
-        ended = {"stream_silent": ~silent, "model_failed": healed}.get(finding.kind)
-        if ended is not None and ended[stream_id]:
-            found.append(engine.ended(finding, now))
+        name = fleet.streams[stream_id].name
+        message = f"no observation since {schedule.time_of(int(last[stream_id])):%Y-%m-%d %H:%M} UTC"
+        before = known.get("stream_silent", name)
+        if last[stream_id] < 0:
+            message = before.message if before else "no observation has arrived yet"
+        found.append(known.seen("stream_silent", name, message))
+    for kind, is_over in (("stream_silent", ~silent), ("model_failed", served & ~evidence.fallback)):
+        for name in known.subjects(kind):
+            stream_id = fleet.ids.get(name, -1)
+            if stream_id >= 0 and is_over[stream_id]:
+                found += known.healed(kind, name)
     return found

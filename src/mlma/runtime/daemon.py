@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import FrameType
 from typing import Protocol
@@ -17,11 +17,12 @@ import structlog
 from mlma.core.blocks import ACTION_CODE, ACTIONS, HOLD_CODE
 from mlma.core.decisions import Action, Hold
 from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError, StoreError
-from mlma.core.records import Finding, Lease, SourceFile
+from mlma.core.records import Lease, SourceFile
 from mlma.core.rows import Rows
 from mlma.runtime import digests
 from mlma.runtime.closing import Closed
 from mlma.runtime.engine import Engine, refuse
+from mlma.runtime.findings import OpenFindings
 from mlma.runtime.ports import Clock, Commit, ControlStore, Notifier
 
 log = structlog.get_logger(__name__)
@@ -81,7 +82,7 @@ class Daemon:
     _holder: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     _stop: threading.Event = field(default_factory=threading.Event)
     _failing: str = ""
-    _source_error: str = ""
+    _source_error: str | None = None  # None before the first look
     _known: dict[str, str] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)  # paths whose last content could not be read
     _started: datetime | None = None
@@ -200,24 +201,22 @@ class Daemon:
         except SourceError as error:
             if not self._source_error:
                 log.warning("source_failed", error=str(error))
+                self._note(SOURCE, str(error))
             self._source_error = str(error)
-            self._note(SOURCE, str(error))
             return ()
         if self._source_error:
             log.info("source_recovered", error=self._source_error)
-            self._source_error = ""
+        if self._source_error != "":
             self._note(SOURCE, "")
+        self._source_error = ""
         return found
 
     def _note(self, subject: str, error: str) -> None:
         """Open the finding of a source or a file that fails, or close it."""
-        now = self.clock.now()
-        known = next((f for f in self.store.findings() if f.kind == "source_failed" and f.subject == subject), None)
-        if known is None and error:
-            known = Finding(kind="source_failed", subject=subject, message=error, first_at=now, last_at=now)
-            self.store.record(Commit(findings=[known]))
-        elif known is not None and not error:
-            self.store.record(Commit(findings=[replace(known, last_at=now, closed_at=now)]))
+        known = OpenFindings(self.store, self.clock.now())
+        findings = [known.seen("source_failed", subject, error)] if error else known.healed("source_failed", subject)
+        if findings:
+            self.store.record(Commit(findings=findings))
 
     def _read(self, file: Found) -> Rows | None:
         try:

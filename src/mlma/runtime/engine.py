@@ -5,7 +5,7 @@ transaction before it is acted on, so a crash anywhere repeats no decision and l
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -24,6 +24,7 @@ from mlma.runtime import closing
 from mlma.runtime import fleet as fleets
 from mlma.runtime.closing import Closed
 from mlma.runtime.executors import Executor
+from mlma.runtime.findings import OpenFindings
 from mlma.runtime.orders import Orders
 from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History
 from mlma.runtime.shard import RING_BATCHES, Position, ShardSpec
@@ -293,13 +294,13 @@ class Engine:
     def _issue(self, until: int) -> None:
         if not self.is_warm() or until < self._open_first():
             return
-        findings = []
+        findings, known = [], OpenFindings(self.store, self.clock.now())
         for issued in self.executor.forecast(self.fleet.champions(), until=until):
             self._issued_until = max(self._issued_until, issued.until)
             self.costs.predict_cpu_s += issued.cpu_s + issued.spared_cpu_s
             self.costs.spared_cpu_s += issued.spared_cpu_s
             findings += [
-                self.finding("model_failed", self.fleet.streams[stream_id].name, f"{error}; seasonal naive serves")
+                known.seen("model_failed", self.fleet.streams[stream_id].name, f"{error}; seasonal naive serves")
                 for stream_id, error in issued.failed.items()
             ]
         if findings:
@@ -317,19 +318,6 @@ class Engine:
             min_rows=life.min_rows,
             cooldown=life.cooldown if self.settings.policy.proves else 0,
         )
-
-    def finding(self, kind: str, subject: str, message: str) -> Finding:
-        """A finding of now; one that is open already goes on, with its first time and its count."""
-        now = self.clock.now()
-        for known in self.store.findings(open_only=True):
-            if known.kind == kind and known.subject == subject:
-                return replace(known, message=message, last_at=now, count=known.count + 1)
-        return Finding(kind=kind, subject=subject, message=message, first_at=now, last_at=now)
-
-    @staticmethod
-    def ended(finding: Finding, now: datetime) -> Finding:
-        """The finding, closed."""
-        return replace(finding, last_at=now, closed_at=now)
 
     def held_by(self, kind: OverrideKind) -> Bools:
         """Streams that an active override of a kind holds, shape (streams,)."""

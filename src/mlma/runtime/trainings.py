@@ -14,6 +14,7 @@ from mlma.core.blocks import Bools
 from mlma.core.decisions import Action, EffectKind, EffectStatus, Hold, OverrideKind, Phase, Reason, Role
 from mlma.core.promotion import Proof
 from mlma.core.records import Decision, Effect, Finding, Serving, Version
+from mlma.runtime.findings import OpenFindings
 from mlma.runtime.fleet import demoted
 from mlma.runtime.shard import Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome
@@ -44,6 +45,7 @@ class Results:
     findings: list[Finding] = field(default_factory=list)
     frozen: Bools | None = None  # read once for the round, shape (streams,)
     pinned: Bools | None = None
+    known: OpenFindings | None = None
 
 
 class Trainings:
@@ -192,7 +194,7 @@ class Trainings:
             self.promote(version, reason, results)
             results.decisions.append(self._decision(under_way, Action.PROMOTE, reason))
         self._finish(under_way, EffectStatus.DONE, "", results)
-        results.findings += self._ended("training_failed", effect.stream_id)
+        self._healed(effect, results)
 
     def promote(self, version: Version, reason: Reason, results: Results) -> None:
         """Make a version serve from the next origin on."""
@@ -228,12 +230,15 @@ class Trainings:
         results.versions.append(self._version(under_way, outcome, Role.REJECTED))
         results.decisions.append(self._decision(under_way, Action.REJECT, Reason.NOT_BETTER))
         self._finish(under_way, EffectStatus.DONE, "", results)
+        self._healed(under_way.effect, results)
 
     def _failed(self, under_way: Underway, error: str, results: Results) -> None:
         effect = under_way.effect
         results.decisions.append(self._decision(under_way, Action.REJECT, Reason.TRAINING_FAILED, note=error))
         results.findings.append(
-            self._engine.finding("training_failed", self._engine.fleet.streams[effect.stream_id].name, error)
+            self._open_findings(results).seen(
+                "training_failed", self._engine.fleet.streams[effect.stream_id].name, error
+            )
         )
         self._finish(under_way, EffectStatus.FAILED, error, results)
 
@@ -271,13 +276,15 @@ class Trainings:
         )
         del self._underway[effect.stream_id, effect.batch]
 
-    def _ended(self, kind: str, stream_id: int) -> list[Finding]:
-        now, name = self._engine.clock.now(), self._engine.fleet.streams[stream_id].name
-        return [
-            replace(finding, last_at=now, closed_at=now)
-            for finding in self._engine.store.findings(open_only=True)
-            if finding.kind == kind and finding.subject == name
-        ]
+    def _healed(self, effect: Effect, results: Results) -> None:
+        """Close the finding of a stream whose trainings had failed."""
+        name = self._engine.fleet.streams[effect.stream_id].name
+        results.findings += self._open_findings(results).healed("training_failed", name)
+
+    def _open_findings(self, results: Results) -> OpenFindings:
+        if results.known is None:
+            results.known = OpenFindings(self._engine.store, self._engine.clock.now())
+        return results.known
 
     def _expire(self, results: Results) -> None:
         """Order again what missed its deadline; give up what missed it too often."""
