@@ -58,7 +58,12 @@ def parse(words: list[str]) -> None:
         context = command.make_context(name, rest, parent=context)
 
 
-@pytest.mark.parametrize("block", blocks("bash", "sh"), ids=str)
+def is_of_commands(block: Block) -> bool:
+    """Whether a block is nothing but commands of mlma."""
+    return all(line.startswith("mlma ") for line in block.body.replace("\\\n", " ").splitlines())
+
+
+@pytest.mark.parametrize("block", [*blocks("bash", "sh"), *filter(is_of_commands, blocks("text"))], ids=str)
 def test_every_command_in_a_shell_block_exists(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     for words in commands(block.body):

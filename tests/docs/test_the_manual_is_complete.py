@@ -41,9 +41,18 @@ ROOT = get_command(app)
 COMMANDS = dict(commands(ROOT))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_in_the_list_of_commands(command: str) -> None:
-    assert f"mlma {command}" in text_of(CLI)
+def sections() -> dict[str, str]:
+    """What the list of commands says by command: the chapter of its section, and what all commands share."""
+    _, shared, *chapters = re.split(r"^(?=## )", text_of(CLI), flags=re.MULTILINE)
+    return {
+        title: shared + chapter
+        for chapter in chapters
+        for title in re.findall(r"^### mlma (.+?) *$", chapter, re.MULTILINE)
+    }
+
+
+def test_the_list_of_commands_has_a_section_for_each_and_no_other() -> None:
+    assert set(sections()) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -52,8 +61,8 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_is_in_the_list_of_commands(command: str) -> None:
-    page = text_of(CLI)
+def test_every_option_is_in_the_chapter_of_its_command(command: str) -> None:
+    page = sections()[command]
     options = [o for p in COMMANDS[command].params for o in [*p.opts, *p.secondary_opts] if o.startswith("--")]
     missing = [option for option in options if not re.search(rf"{option}(?![\w-])", page)]
     assert not missing
