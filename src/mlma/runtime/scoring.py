@@ -10,7 +10,7 @@ import numpy as np
 from mlma.core import losses, reference
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock
 from mlma.core.reference import Reference
-from mlma.core.settings import TestingSettings, Yardstick
+from mlma.core.settings import ReferencePolicy, TestingSettings, Yardstick
 from mlma.runtime.outcomes import row_blocks
 
 LOSS_FLOOR = 1e-3
@@ -100,16 +100,27 @@ def _compare(
     usual = reference.means(naive_loss, np.isfinite(naive_loss))
     floor = np.where(usual > 0, LOSS_FLOOR * usual, 1e-12)
     yardstick = naive_loss if settings.yardstick is Yardstick.NAIVE else None
-    tested = losses.relative_log_loss(mean_loss, yardstick, floor)
-    past = tested[:, :-1]
+    if settings.reference is ReferencePolicy.BEST:
+        known = losses.relative_log_loss(mean_loss, yardstick, floor)
+    else:  # time alone chooses: this is finite where the tested number is, and costs no logarithm
+        known = mean_loss if yardstick is None else mean_loss + yardstick
+    past = known[:, :-1]
     if excluded is not None:
         past = np.where(excluded[:, :-1], np.nan, past)
     adaptive = reference.membership(past, batches[:-1], since, policy=settings.reference, size=settings.reference_size)
     anchored = reference.anchored_membership(past, batches[:-1], since, size=settings.anchored_size)
+    wanted = np.ones(mean_loss.shape, dtype=np.bool_)
+    wanted[:, :-1] = adaptive | anchored
+    tested = np.full(mean_loss.shape, np.nan)
+    tested[wanted] = losses.relative_log_loss(
+        mean_loss[wanted],
+        None if yardstick is None else yardstick[wanted],
+        np.repeat(floor, np.count_nonzero(wanted, axis=1)),
+    )
     return Comparison(
         tested=tested[:, -1].copy(),
-        adaptive=reference.summarise(past, adaptive),
-        anchored=reference.summarise(past, anchored),
+        adaptive=reference.summarise(tested[:, :-1], adaptive),
+        anchored=reference.summarise(tested[:, :-1], anchored),
         adaptive_loss=reference.means(mean_loss[:, :-1], adaptive),
         anchored_loss=reference.means(mean_loss[:, :-1], anchored),
         adaptive_members=adaptive,
