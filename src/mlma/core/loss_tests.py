@@ -108,8 +108,10 @@ def fit_prior(variance: Floats, df: Floats) -> Prior:
     median = float(np.median(variance[positive]))
     positive &= variance > ROUNDING_SHARE * median
     s2, d = np.maximum(variance[positive], LOWEST_SHARE * median), df[positive]
-    noise = polygamma(1, d / 2.0)
-    e = np.log(s2) - digamma(d / 2.0) + np.log(d / 2.0)
+    sizes = np.unique(d)  # a handful in the whole fleet, so the special functions are looked up
+    size = np.searchsorted(sizes, d)
+    noise = polygamma(1, sizes / 2.0)[size]
+    e = np.log(s2) - digamma(sizes / 2.0)[size] + np.log(sizes / 2.0)[size]
     w = 1.0 / noise
     centre = np.average(e, weights=w)
     excess = (np.sum(w * np.square(e - centre)) - (len(e) - 1)) / (w.sum() - np.square(w).sum() / w.sum())
