@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mlma.core.admission import NO_TIME, AdmissionState, Admitted, Rows, admit, robust_scale
 from mlma.core.decisions import RejectReason
+from mlma.core.robust import grouped_scale
 from mlma.core.schedule import Schedule
 from mlma.core.settings import AdmissionSettings
 
@@ -267,3 +268,14 @@ def test_admission_changes_none_of_its_arguments():
     run(rows)
     for now, then in zip((rows.stream_code, rows.time_us, rows.y), before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_scale_of_rows_is_the_scale_of_the_same_values_in_long_form():
+    rng = np.random.default_rng(5)
+    for y in (rng.normal(500, 20, (90, 900)), rng.poisson(0.3, (90, 900)).astype(float), rng.standard_t(1, (90, 900))):
+        y[rng.random(y.shape) < 0.3] = np.nan
+        y[:5] = np.nan
+        stream, slot = np.nonzero(np.isfinite(y))
+        shuffled = rng.permutation(len(stream))
+        in_long_form = grouped_scale(y[stream, slot][shuffled], stream[shuffled], len(y), min_rows=3)
+        np.testing.assert_array_equal(robust_scale(y, min_rows=3), in_long_form)
