@@ -78,7 +78,7 @@ def settings_for(
         schedule=SCHEDULE,
         model=ModelSettings(name=model, params=params or {}),
         testing=TestingSettings(**testing),  # type: ignore[arg-type]
-        life=replace(made, proof=parsed.proves, **(life or {})),  # type: ignore[arg-type]
+        life=replace(made, **{"proof": parsed.proves, **(life or {})}),  # type: ignore[arg-type]
         admission=AdmissionSettings(**(admission or {})),  # type: ignore[arg-type]
         policy=parsed,
     )
@@ -98,6 +98,7 @@ class Life:
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(ANCHOR))
     day: int = 0  # the next one
+    tick_options: dict[str, bool] = field(default_factory=dict)
     engine: Engine = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,7 +130,7 @@ class Life:
         return self.engine.take(rows, path=path, fingerprint="1")
 
     def tick(self) -> bool:
-        return self.engine.tick(wait=True)
+        return self.engine.tick(**{"wait": True, **self.tick_options})
 
     def later(self, seconds: float = 1.0) -> "Life":
         """Let a moment pass."""
