@@ -31,6 +31,10 @@ FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
 
 
+CHECKPOINT_FORMAT = 1
+"""Raised whenever the arrays of a checkpoint change their meaning."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardSpec:
     """What a shard is made from; picklable."""
@@ -123,12 +127,20 @@ class Shard:
     def checkpoint(self) -> None:
         """Write down what a restart would otherwise read from the history."""
         if self._rings.batch is not None:
-            self.spec.checkpoints.save(self.spec.shard, {**self._rings.arrays(), "seq": np.asarray(self._seq)})
+            stamp = {"seq": np.asarray(self._seq), "made_for": np.asarray(self._made_for())}
+            self.spec.checkpoints.save(self.spec.shard, {**self._rings.arrays(), **stamp})
+
+    def _made_for(self) -> str:
+        """What the arrays of a checkpoint depend on: it is void when the losses are measured otherwise now."""
+        testing, rings = self.spec.testing, self._rings
+        measured = (testing.loss, testing.quantile, testing.min_outcomes)
+        return " ".join(str(part) for part in (*measured, rings.lookback, rings.n_batches, self.spec.n_shards))
 
     def _restore(self, position: Position) -> None:
         """Take up a checkpoint that is not ahead of what is recorded; single losses are in the history only."""
-        found = self.spec.checkpoints.load(self.spec.shard)
-        if found is None or self.spec.testing.name is not LossTestName.MODERATED:
+        found = self.spec.checkpoints.load(self.spec.shard) or {}
+        is_usable = str(found.get("made_for")) == self._made_for()
+        if not is_usable or self.spec.testing.name is not LossTestName.MODERATED:
             return
         is_ahead = int(found["batch"]) > position.batch or int(found["seq"]) > position.seq
         if not is_ahead and len(found["y"]) <= position.n_streams:

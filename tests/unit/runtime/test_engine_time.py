@@ -1,0 +1,194 @@
+"""Forecasts never see their outcomes; tests, references and shards go through the same tick."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlma.adapters.checkpoints import FileCheckpoints
+from mlma.core.decisions import Action, Phase, Reason
+from mlma.core.settings import FleetRule, LossName, LossTestName, ReferencePolicy, TestingSettings, Yardstick
+from mlma.runtime.single_losses import KEPT_BATCHES, SingleLosses
+from tests.unit.runtime.memory_fleet import HOURS, WARM_DAYS, Life, demand, outcome, settings_for
+
+FIRST = WARM_DAYS - 1
+DAYS, BREAK = 52, 47
+
+
+def forecasts(life: Life, until_hour: int) -> list[tuple[int, int, float, float, str]]:
+    """Everything forecast for the slots before an hour, as it was stored."""
+    found = []
+    for shard in range(life.n_shards):
+        for block in life.history.forecasts(shard, first_slot=0, last_slot=until_hour - 1):
+            versions = [block.versions[code] for code in block.version]
+            found += list(
+                zip(block.stream_id.tolist(), block.slot.tolist(), block.forecast.tolist(), block.naive.tolist(),
+                    versions, strict=True)
+            )  # fmt: skip
+    return sorted(found)
+
+
+@pytest.mark.parametrize("changed_from", [44 * HOURS, 44 * HOURS + 6, 46 * HOURS + 18])
+def test_forecasts_use_nothing_at_or_after_their_origin(changed_from: int) -> None:
+    y = demand(3, 49)
+    other = y.copy()
+    other[:, changed_from:] *= np.random.default_rng(3).uniform(0.2, 5.0, other[:, changed_from:].shape)
+    lives = [Life(data, settings_for(wanted="always")).until(49) for data in (y, other)]
+    # The origin at the change knows nothing of it, so its whole horizon is as it was.
+    horizon_end = changed_from + 6
+    one, changed = (forecasts(life, horizon_end) for life in lives)
+    assert one == changed
+    assert len(one) > 3 * HOURS
+    assert forecasts(lives[0], horizon_end + 6) != forecasts(lives[1], horizon_end + 6)
+
+
+def test_every_slot_after_the_first_version_is_forecast_once() -> None:
+    life = Life(demand(3, 48)).until(48)
+    slots = [(stream, slot) for stream, slot, *_ in forecasts(life, 48 * HOURS)]
+    assert len(slots) == len(set(slots)) == 3 * (48 - WARM_DAYS) * HOURS
+
+
+def test_a_version_forecasts_from_the_origin_of_its_ledger_line_on() -> None:
+    life = Life(demand(3, 48), settings_for(wanted="always")).until(48)
+    begins = {serving.version_id: serving.origin for serving in life.store.servings()}
+    for _, slot, _, _, version in forecasts(life, 48 * HOURS):
+        assert slot >= begins[version]
+    assert all(origin == (int(version.split("-")[1]) + 1) * HOURS for version, origin in begins.items())
+
+
+@pytest.mark.parametrize("n_shards", [2, 3, 5, 8])
+def test_shards_decide_as_one_would(n_shards: int) -> None:
+    def lived(shards: int) -> dict[str, object]:
+        y = demand(5, DAYS, breaks_on=BREAK)
+        y[4, : 44 * HOURS] = np.nan
+        return outcome(Life(y, settings_for(effect_floor=0.2), n_shards=shards).until(DAYS).store)
+
+    assert lived(n_shards) == lived(1)
+
+
+@pytest.mark.parametrize("test", list(LossTestName))
+def test_every_loss_test_runs_through_the_loop_and_finds_the_break(test: LossTestName) -> None:
+    settings = settings_for(name=test, yardstick=Yardstick.NONE, effect_floor=1.0)
+    life = Life(demand(6, DAYS, breaks_on=BREAK), settings).until(DAYS)
+    found = {name: life.batch(name, BREAK) for name in ("s000", "s001", "s002", "s003", "s004", "s005")}
+    for name in ("s000", "s002", "s004"):
+        assert found[name].proposed is Action.RETRAIN, name
+        assert found[name].reason in {Reason.ALARM_BOTH, Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED}
+    for name in ("s001", "s003", "s005"):
+        assert found[name].action is Action.KEEP
+        assert 0.0 <= found[name].p_value <= 1.0
+
+
+@pytest.mark.parametrize("test", [name for name in LossTestName if name is not LossTestName.MODERATED])
+def test_a_restart_brings_the_single_losses_back(test: LossTestName) -> None:
+    settings = settings_for(name=test)
+    straight, stopped = (Life(demand(4, DAYS, breaks_on=BREAK), settings) for _ in range(2))
+    straight.until(DAYS)
+    stopped.until(BREAK)
+    stopped.open()
+    stopped.until(DAYS)
+    assert outcome(stopped.store) == outcome(straight.store)
+
+
+@pytest.mark.parametrize("reference", list(ReferencePolicy))
+def test_every_reference_policy_runs_through_the_loop(reference: ReferencePolicy) -> None:
+    settings = settings_for(reference=reference, reference_size=4, yardstick=Yardstick.NONE, effect_floor=1.0)
+    life = Life(demand(4, DAYS, breaks_on=BREAK), settings).until(DAYS)
+    assert life.batch("s000", BREAK).proposed is Action.RETRAIN
+    sizes = [life.batch("s001", batch).n_reference for batch in range(WARM_DAYS, DAYS)]
+    most = {ReferencePolicy.FIXED: 4, ReferencePolicy.POOLED: 4, ReferencePolicy.SLIDING: 2, ReferencePolicy.BEST: 2}
+    assert sizes == [min(i, most[reference]) for i in range(len(sizes))]
+
+
+@pytest.mark.parametrize("rule", list(FleetRule))
+@pytest.mark.parametrize("loss", list(LossName))
+def test_every_loss_and_fleet_rule_runs_through_the_loop(loss: LossName, rule: FleetRule) -> None:
+    life = Life(demand(4, 46), settings_for(loss=loss, fleet=rule, quantile=0.9, effect_floor=1e6)).until(46)
+    judged = life.decisions(phase=Phase.BATCH, batch=45)
+    assert len(judged) == 4
+    assert all(np.isfinite([d.mean_loss, d.p_value, d.effect]).all() for d in judged)
+
+
+def test_without_an_anchored_reference_only_the_adaptive_one_speaks() -> None:
+    settings = settings_for(anchored_size=0, yardstick=Yardstick.NONE, effect_floor=1.0)
+    life = Life(demand(4, DAYS, breaks_on=BREAK), settings).until(BREAK + 1)
+    assert life.batch("s000", BREAK).reason is Reason.ALARM_ADAPTIVE
+    assert np.isnan(life.batch("s000", BREAK).anchored_mean)
+
+
+@pytest.mark.parametrize("every", [1, 3, 4])
+def test_the_calendar_retrains_at_every_kth_batch(every: int) -> None:
+    life = Life(demand(2, DAYS), settings_for(wanted=f"calendar:{every}")).until(DAYS)
+    trained = [version.batch for version in life.versions("s000")]
+    assert trained == list(range(FIRST, DAYS, every))
+    assert life.champion("s000") == f"0-{trained[-1]}-0"
+
+
+def test_cooling_down_holds_the_next_training_of_the_agent_only() -> None:
+    life_settings: dict[str, object] = {"cooldown": 3, "promotion_floor": 0.99}  # no challenger ends the alarms
+    settings = settings_for(life=life_settings, yardstick=Yardstick.NONE, effect_floor=1.0)
+    life = Life(demand(4, DAYS, breaks_on=BREAK), settings).until(DAYS)
+    trained = [version.batch for version in life.versions("s000")]
+    assert all(later - sooner >= 3 for sooner, later in pairwise(trained))
+    held = [str(d.held_by) for d in life.decisions("s000", phase=Phase.BATCH) if d.proposed is Action.RETRAIN]
+    assert "cooling_down" in held
+
+
+@pytest.mark.parametrize("n_shards", [1, 3])
+def test_a_restart_from_checkpoints_decides_like_one_from_the_history(tmp_path: Path, n_shards: int) -> None:
+    y = demand(5, 64, breaks_on=BREAK)
+    plain = Life(y, n_shards=n_shards).until(64)
+    kept = Life(y, n_shards=n_shards, checkpoints=FileCheckpoints(tmp_path)).until(50)
+    kept.engine.close()
+    kept.open()
+    kept.until(53).open()  # as after a kill: the checkpoint is three batches old
+    kept.until(64)
+    assert outcome(kept.store) == outcome(plain.store)
+
+
+def test_a_checkpoint_of_other_loss_settings_is_not_taken_up(tmp_path: Path) -> None:
+    y = demand(3, 52)
+    kept, plain = (Life(y, checkpoints=FileCheckpoints(tmp_path / name)) for name in ("kept", "plain"))
+    for life in (kept, plain):
+        life.until(48)
+        life.settings = settings_for(loss=LossName.SQUARED)
+    kept.engine.close()
+    kept.open()
+    plain.open()  # nothing was written down
+    assert outcome(kept.until(52).store) == outcome(plain.until(52).store)
+
+
+def test_a_checkpoint_that_is_ahead_of_the_record_is_not_taken_up(tmp_path: Path) -> None:
+    y = demand(3, 52)
+    ahead = Life(y, checkpoints=FileCheckpoints(tmp_path)).until(50)
+    ahead.engine.close()
+    behind = Life(y, checkpoints=FileCheckpoints(tmp_path)).until(52)
+    plain = Life(y).until(52)
+    assert outcome(behind.store) == outcome(plain.store)
+
+
+def test_single_losses_are_forgotten_after_a_while_and_the_test_is_then_not_ready() -> None:
+    kept = SingleLosses(settings=TestingSettings(name=LossTestName.WELCH, yardstick=Yardstick.NONE))
+    rng = np.random.default_rng(2)
+    for batch in range(KEPT_BATCHES + 10):
+        kept.add(batch, rng.exponential(size=(2, 24)), np.ones(2))
+    batches = np.arange(KEPT_BATCHES + 9)
+    old, new = np.zeros((2, len(batches)), dtype=np.bool_), np.zeros((2, len(batches)), dtype=np.bool_)
+    old[:, :4], new[:, -4:] = True, True
+    adaptive, anchored = kept.p_values(batches, new, old)
+    assert np.isfinite(adaptive).all()
+    assert np.isnan(anchored).all()
+
+
+def test_streams_born_after_a_batch_have_no_single_losses_in_it() -> None:
+    kept = SingleLosses(settings=TestingSettings(name=LossTestName.MANN_WHITNEY, yardstick=Yardstick.NONE))
+    rng = np.random.default_rng(2)
+    for batch in range(4):
+        kept.add(batch, rng.exponential(size=(2, 24)), np.ones(2))
+    kept.add(4, rng.exponential(size=(3, 24)), np.ones(3))
+    members = np.ones((3, 4), dtype=np.bool_)
+    members[2] = False
+    adaptive, _ = kept.p_values(np.arange(4), members, members)
+    assert np.isfinite(adaptive[:2]).all()
+    assert np.isnan(adaptive[2])
