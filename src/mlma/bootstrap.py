@@ -155,6 +155,11 @@ def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | N
         if first is None:
             return None
         schedule = settings.schedule.to_core(settings.schedule.anchor_before(first))
+    if settings.schedule.anchor is not None and settings.schedule.anchor != schedule.anchor:
+        raise StopDaemonError(
+            f"the state was made with anchor = {schedule.anchor.isoformat()}, the settings say "
+            f"{settings.schedule.anchor.isoformat()}: go back to that value, or start a new state directory"
+        )
     wanted = settings.schedule.to_core(schedule.anchor)
     meta = {
         "anchor": schedule.anchor.isoformat(),

@@ -12,10 +12,10 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from mlma.adapters.store import SqlStore
-from mlma.core.decisions import Action, Hold, Phase, Reason
+from mlma.core.decisions import Action, Hold, Phase
 from mlma.core.records import Decision
 from mlma.runtime.ports import ControlStore
-from tests.integration.test_daemon_survives_kills import CONFIG, MLMA, REPOSITORY, drop, prepare, start
+from tests.integration.test_daemon_survives_kills import CONFIG, MLMA, REPOSITORY, await_work, drop, prepare, start
 
 PATIENCE_S = 60.0
 
@@ -53,6 +53,14 @@ def mlma(path: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < until, f"not seen within {PATIENCE_S} s"
+        time.sleep(0.1)
+
+
 def wait_for(store: ControlStore, stream_id: int, wanted: Callable[[Decision], bool]) -> Decision:
     """The first decision about a stream that is as wanted."""
     until = time.monotonic() + PATIENCE_S
@@ -74,43 +82,36 @@ def test_a_freeze_its_lift_and_a_rollback_are_obeyed_and_reported(tmp_path: Path
         drop(path, day)
     daemon = start(path)
     try:
-        database = path / "state" / "mlma.db"
-        until = time.monotonic() + PATIENCE_S
-        while time.monotonic() < until:
-            if database.exists() and (SqlStore(f"sqlite:///{database}").cursor() or 0) >= 34:
-                break
-            time.sleep(0.2)
-        store = SqlStore(f"sqlite:///{database}")
+        await_work(path, 1)
+        store = SqlStore(f"sqlite:///{path / 'state' / 'mlma.db'}")
+        wait_until(lambda: (store.cursor() or 0) >= 34)
         options = ("--state", "state", "--author", "ada")
 
+        champion = store.servings(stream_id=0)[-1].version_id
         mlma(path, "freeze", "s0", "--for", "3d", "--reason", "stocktaking", *options)
         for day in range(36, 44, 2):
             drop(path, day)
         held = wait_for(store, 0, lambda d: d.held_by is Hold.FROZEN)
         assert held.proposed is Action.RETRAIN
         assert held.action is Action.KEEP
-        wait_for(store, 4, lambda d: d.action is Action.PROMOTE and d.reason is Reason.BEAT_CHAMPION)
-        until = time.monotonic() + PATIENCE_S
-        while (store.cursor() or 0) < 43 and time.monotonic() < until:
-            time.sleep(0.1)
-        frozen = [d for d in store.decisions(stream_id=0) if d.phase is Phase.PROMOTION]
-        assert [d.reason for d in frozen] == [Reason.FIRST_VERSION]
+        wait_until(lambda: (store.cursor() or 0) >= 43)
+        assert store.servings(stream_id=0)[-1].version_id == champion
         assert "frozen" in mlma(path, "explain", "s0", "--state", "state")
 
         mlma(path, "lift", "1", "--reason", "done", *options)
         wait_for(store, 0, lambda d: d.phase is Phase.RELEASE and d.action is Action.RETRAIN)
-        promoted = wait_for(store, 0, lambda d: d.action is Action.PROMOTE and d.reason is Reason.BEAT_CHAMPION)
+        wait_for(store, 0, lambda d: d.phase is Phase.PROMOTION and d.batch >= held.batch)
+        served = [serving.version_id for serving in store.servings(stream_id=0)]
 
         mlma(path, "rollback", "s0", "--reason", "prefer the old one", *options)
         back = wait_for(store, 0, lambda d: d.action is Action.ROLL_BACK)
-        assert back.version_id != promoted.version_id
+        assert back.held_by is Hold.NOTHING
+        assert back.version_id == served[-2]
         assert store.servings(stream_id=0)[-1].version_id == back.version_id
 
-        page = mlma(path, "digest", "show", "--state", "state", "--config", "mlma.yaml")
+        page = mlma(path, "digest", "show", "--state", "state")
         mlma(path, "digest", "send", "--state", "state", "--config", "mlma.yaml")
-        until = time.monotonic() + PATIENCE_S
-        while not inbox.mails and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_until(lambda: bool(inbox.mails))
         assert len(inbox.mails) == 1
         for text in (page, inbox.mails[0]):
             assert "s0" in text

@@ -57,6 +57,16 @@ def start(path: Path, *arguments: str) -> "subprocess.Popen[bytes]":
         )
 
 
+def await_work(path: Path, n_started: int) -> None:
+    """Wait until the log says that the n-th daemon of this directory has started to work."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if (path / "log").read_bytes().count(b"daemon_started") >= n_started:
+            return
+        time.sleep(0.01)
+    raise AssertionError((path / "log").read_text())
+
+
 def read(path: Path) -> dict[str, object]:
     store = SqlStore(f"sqlite:///{path / 'state' / 'mlma.db'}")
     try:
@@ -81,14 +91,22 @@ def test_a_daemon_killed_at_twenty_random_moments_loses_and_repeats_nothing(
 ) -> None:
     path, rng = prepare(tmp_path / "killed"), random.Random(11)
     days = list(range(0, DAYS, DAYS_A_FILE))
-    for _ in range(20):
+    n_started = 0
+    for kill in range(20):
         process = start(path)
         for day in days[: rng.choice([0, 1, 1, 2])]:
             drop(path, day)
             days.remove(day)
-        time.sleep(rng.uniform(0.8, 3.0))
+        if kill % 4:  # most kills hit the work, some the start
+            n_started += 1
+            await_work(path, n_started)
+            time.sleep(rng.uniform(0.0, 0.5))
+        else:
+            time.sleep(rng.uniform(0.3, 1.0))
+            n_started = (path / "log").read_bytes().count(b"daemon_started")
         process.send_signal(signal.SIGKILL)
         assert process.wait(timeout=10) == -signal.SIGKILL
+        n_started = max(n_started, (path / "log").read_bytes().count(b"daemon_started"))
     for day in days:
         drop(path, day)
     assert start(path, "--once").wait(timeout=120) == 0
@@ -101,7 +119,8 @@ def test_sigterm_ends_a_tick_and_the_process_in_order(tmp_path: Path, undisturbe
     for day in range(0, DAYS, DAYS_A_FILE):
         drop(path, day)
     process = start(path)
-    time.sleep(2.5)
+    await_work(path, 1)
+    time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0
     assert start(path, "--once").wait(timeout=120) == 0
@@ -112,11 +131,7 @@ def test_a_second_daemon_refuses_to_start(tmp_path: Path) -> None:
     path = prepare(tmp_path / "twice")
     drop(path, 0)
     first = start(path)
-    database = path / "state" / "mlma.db"
-    for _ in range(200):
-        if database.exists() and b"daemon_started" in (path / "log").read_bytes():
-            break
-        time.sleep(0.05)
+    await_work(path, 1)
     second = start(path, "--once")
     assert second.wait(timeout=30) == 3
     assert b"another daemon keeps this state" in (path / "log").read_bytes()

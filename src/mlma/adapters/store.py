@@ -102,12 +102,12 @@ class SqlStore(StoreReader):
         with self._writing() as connection:
             connection.execute(delete(LEASES).where(LEASES.c.holder == holder))
 
-    def add_digest(self, digest: StoredDigest, targets: Sequence[str]) -> int:
+    def add_digest(self, digest: StoredDigest, targets: Sequence[str], *, not_before: datetime | None = None) -> int:
         """Store a digest and one pending delivery a target, in one transaction; returns the digest's id."""
         with self._writing() as connection:
             digest_id = _add(connection, DIGESTS, digest)
             for target in targets:
-                _add(connection, DELIVERIES, Delivery(digest_id=digest_id, target=target))
+                _add(connection, DELIVERIES, Delivery(digest_id=digest_id, target=target, next_try_at=not_before))
         return digest_id
 
     def update_delivery(self, delivery: Delivery) -> None:

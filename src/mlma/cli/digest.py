@@ -67,6 +67,10 @@ def show(
         typer.echo(text.rstrip("\n"))
 
 
+OWN_TRY = timedelta(minutes=2)
+"""How long a running daemon leaves a digest to the command that made it, so that it is not sent twice."""
+
+
 @app.command()
 def send(
     config: ConfigOption = None,
@@ -102,9 +106,10 @@ def send(
             say("the settings name no target: add one under digest.targets")
             raise typer.Exit(Exit.NO)
         made = digests.issue(
-            found.store, now=now, since=start, targets=notifier.targets(), alpha=_alpha(found), schedule=found.schedule
-        )
-        digests.deliver_due(found.store, notifier, now)
+            found.store, now=now, since=start, targets=notifier.targets(), alpha=_alpha(found),
+            schedule=found.schedule, not_before=now + OWN_TRY,
+        )  # fmt: skip
+        digests.deliver(found.store, notifier, now, digest_id=made)
         deliveries = found.store.deliveries(digest_id=made)
     if as_json:
         print_json({"digest": made, "deliveries": deliveries})

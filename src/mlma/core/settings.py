@@ -101,7 +101,5 @@ class AdmissionSettings:
     future_tolerance: timedelta = timedelta(minutes=5)
     absurd_factor: float = 100.0  # times the stream's own robust scale; 0 switches the check off
     absurd_min_rows: int = 48  # observations of a stream before the check speaks
-    watermark_share: float = (
-        0.5  # share of the active streams that must have reached its end before a batch closes
-    )
+    watermark_share: float = 0.5  # share of the active streams that must have reached its end before a batch closes
     lateness: int = 0  # slots that a batch is held open after its end

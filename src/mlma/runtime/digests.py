@@ -118,14 +118,18 @@ def issue(
     alpha: float,
     schedule: Schedule | None = None,
     expects_daemon: bool = True,
+    not_before: datetime | None = None,
 ) -> int:
-    """Make the digest of (since, now] and store it with one pending delivery a target; returns its id."""
+    """Make the digest of (since, now] and store it with one pending delivery a target; returns its id.
+
+    ``not_before`` keeps `deliver_due` away until then, for a caller that delivers it with `deliver` itself.
+    """
     inputs = gather(store, now=now, since=since, alpha=alpha, schedule=schedule, expects_daemon=expects_daemon)
     digest = make_digest(inputs)
     stored = StoredDigest(
         made_at=now, since=since, subject=digest.subject, text=render(digest), body_json=to_json(digest)
     )
-    return store.add_digest(stored, targets)
+    return store.add_digest(stored, targets, not_before=not_before)
 
 
 def backoff(attempts: int) -> timedelta:
@@ -146,7 +150,15 @@ def deliver_due(store: ControlStore, notifier: Notifier, now: datetime) -> None:
     for ever, with growing pauses, unless its target was removed from the configuration. A target that failed
     is not tried again in the same pass, so one that hangs costs one timeout; the others are not held up.
     """
-    due = [delivery for delivery in store.deliveries(open_only=True) if _is_due(delivery, now)]
+    _try_all(store, notifier, now, [entry for entry in store.deliveries(open_only=True) if _is_due(entry, now)])
+
+
+def deliver(store: ControlStore, notifier: Notifier, now: datetime, *, digest_id: int) -> None:
+    """Try the open deliveries of one digest now, due or not, and record how it went."""
+    _try_all(store, notifier, now, store.deliveries(digest_id=digest_id, open_only=True))
+
+
+def _try_all(store: ControlStore, notifier: Notifier, now: datetime, due: Sequence[Delivery]) -> None:
     if not due:
         return
     wanted = {delivery.digest_id for delivery in due}

@@ -206,7 +206,7 @@ class Engine:
     # the tick
 
     def tick(self, *, complete_until: int | None = None, wait: bool = False) -> bool:
-        """Do everything that can be done now.
+        """Do what can be done now, closing at most one batch, so that a backlog can be interrupted in order.
 
         Parameters
         ----------
@@ -220,7 +220,7 @@ class Engine:
         bool
             Whether a batch was closed or a training finished.
         """
-        moved = False
+        moved = has_closed = False
         self.orders.obey()
         while True:
             moved |= self.trainings.settle(wait=wait)
@@ -228,10 +228,10 @@ class Engine:
                 return moved
             until = self.complete_until() if complete_until is None else complete_until
             self._issue(until)
-            if until < self.settings.schedule.origin_after(self._batch + 1):
+            if has_closed or until < self.settings.schedule.origin_after(self._batch + 1):
                 return moved
             closing.close(self, self._batch + 1)
-            moved = True
+            moved = has_closed = True
 
     def closed(self, closed: Closed, effects: list[Effect]) -> None:
         """Take note of a batch that was recorded as closed."""

@@ -61,8 +61,11 @@ class ControlStore(Protocol):
     def release_lease(self, holder: str) -> None:
         """Give the lease back."""
 
-    def add_digest(self, digest: StoredDigest, targets: Sequence[str]) -> int:
-        """Store a digest and one pending delivery a target, in one transaction; returns the digest's id."""
+    def add_digest(self, digest: StoredDigest, targets: Sequence[str], *, not_before: datetime | None = None) -> int:
+        """Store a digest and one pending delivery a target, in one transaction; returns the digest's id.
+
+        ``not_before`` is their first try; None: at once.
+        """
 
     def update_delivery(self, delivery: Delivery) -> None:
         """Replace a delivery by its id."""

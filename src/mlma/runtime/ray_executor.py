@@ -51,6 +51,7 @@ def _start(address: str, n_workers: int) -> Path | None:
         logging_level=logging.ERROR,
         object_store_memory=200 * 1024 * 1024,
         _temp_dir=str(folder),
+        _node_ip_address="127.0.0.1",  # nobody else on the network is to reach a Ray that asks for no password
     )
     return folder
 
