@@ -60,7 +60,7 @@ class DigestSection(Section):
     """When the digest is made and who gets it."""
 
     cron: Cron = Field("0 7 * * *", description="five cron fields: minute hour day month weekday")
-    timezone: Zone = Field("UTC", description="IANA zone of the cron fields and of the times in the digest")
+    timezone: Zone = Field("UTC", description="IANA zone of the cron fields; times in the digest are UTC")
     targets: tuple[TargetSection, ...] = Field((), description="receivers, each with name and url")
 
     @field_validator("targets")

@@ -30,7 +30,6 @@ class Reason(StrEnum):
     CALENDAR = "calendar"  # the policy's calendar is due
     ALWAYS = "always"  # the policy retrains at every batch
     REQUESTED = "requested"  # an engineer asked for it
-    RELEASED = "released"  # an override that held it was lifted
     MODEL_FAILED = "model_failed"  # the champion could not forecast
     FIRST_VERSION = "first_version"  # there was no champion to beat
     LATEST_SERVES = "latest_serves"  # the policy promotes without a comparison (baselines only)

@@ -31,7 +31,6 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.CALENDAR: "the policy's calendar is due",
     Reason.ALWAYS: "the policy retrains after every batch",
     Reason.REQUESTED: "an engineer asked for it",
-    Reason.RELEASED: "an override that held it was lifted",
     Reason.MODEL_FAILED: "the champion could not forecast, seasonal naive stood in",
     Reason.FIRST_VERSION: "there was no champion to beat",
     Reason.LATEST_SERVES: "the policy serves the latest version without a comparison",
