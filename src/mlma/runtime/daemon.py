@@ -85,7 +85,7 @@ class Daemon:
     _source_error: str | None = None  # None before the first look
     _known: dict[str, str] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)  # paths whose last content could not be read
-    _started: datetime | None = None
+    _started: datetime | None = None  # when the state was begun; this daemon's start while it is empty
 
     def run(self, *, once: bool = False) -> None:
         """Work until SIGTERM or SIGINT; with ``once`` until nothing is left to do.
@@ -159,7 +159,11 @@ class Daemon:
             self._known = self._recorded()
 
     def _recorded(self) -> dict[str, str]:
-        files = {file.path: file for file in self.store.files()}
+        taken = self.store.files()
+        if taken and self._started is not None:
+            # The first digest is due a period after the state began, however often the daemon was restarted since.
+            self._started = min(self._started, taken[0].taken_at)
+        files = {file.path: file for file in taken}
         self._refused = {path for path, file in files.items() if file.error}
         return {path: file.fingerprint for path, file in files.items()}
 
