@@ -163,7 +163,7 @@ def _fleet_headline(view: FleetView) -> str:
 
 
 def _ratio(axes: Axes, view: FleetView) -> None:
-    axes.set_title("Loss relative to seasonal naive (below 1 is better)")
+    axes.set_title("Loss relative to seasonal naive")
     axes.axhline(1.0, color=PALE, linewidth=1.2, linestyle="--", label="as good as naive")
     axes.fill_between(
         view.time,
