@@ -1,0 +1,120 @@
+"""Joining an engine: executor, schedule of a state, adapters."""
+
+import os
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mlma.bootstrap.state import State, schedule_of
+from mlma.core.errors import StopDaemonError
+from mlma.core.schedule import Schedule
+from mlma.runtime.ports import Clock, ControlStore
+
+if TYPE_CHECKING:
+    from mlma.config import Settings
+    from mlma.runtime.engine import Engine, EngineSettings
+    from mlma.runtime.executors import Executor
+
+FIXED = ("frequency_s", "horizon", "batch", "train_window", "n_shards")
+"""Meta entries that a state keeps for its whole life."""
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def executor_of(settings: "Settings", n_shards: int) -> "Executor":
+    """Executor that the settings name, not opened yet; with no shards it only trains."""
+    if settings.executor.kind == "inline":
+        from mlma.runtime.executors import InlineExecutor
+
+        return InlineExecutor(n_shards)
+    from mlma.runtime.ray_executor import RayExecutor
+
+    workers = settings.executor.workers
+    return RayExecutor(
+        n_shards, address=settings.executor.address, n_workers=_cores() if workers == "auto" else int(workers)
+    )
+
+
+def engine_settings(settings: "Settings", schedule: Schedule) -> "EngineSettings":
+    """What an engine needs to know, in slots of a schedule."""
+    from mlma.core import policy
+    from mlma.runtime.engine import EngineSettings
+
+    return EngineSettings(
+        schedule=schedule,
+        model=settings.model.to_core(),
+        testing=settings.testing.to_core(),
+        life=settings.life.to_core(settings.schedule),
+        admission=settings.admission.to_core(settings.schedule),
+        policy=policy.parse(settings.policy),
+    )
+
+
+def _n_shards(settings: "Settings") -> int:
+    shards = settings.executor.shards
+    if shards != "auto":
+        return int(shards)
+    return _cores() if settings.executor.kind == "ray" else 1
+
+
+def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | None) -> Schedule | None:
+    """Schedule of a state: the one it has, checked against the settings, or a new one from the first observation."""
+    known = store.meta()
+    schedule = schedule_of(known)
+    if schedule is None:
+        if first is None:
+            return None
+        schedule = settings.schedule.to_core(settings.schedule.anchor_before(first))
+    if settings.schedule.anchor is not None and settings.schedule.anchor != schedule.anchor:
+        raise StopDaemonError(
+            f"the state was made with anchor = {schedule.anchor.isoformat()}, the settings say "
+            f"{settings.schedule.anchor.isoformat()}: go back to that value, or start a new state directory"
+        )
+    wanted = settings.schedule.to_core(schedule.anchor)
+    meta = {
+        "anchor": schedule.anchor.isoformat(),
+        "frequency_s": str(wanted.frequency.total_seconds()),
+        "horizon": str(wanted.horizon),
+        "batch": str(wanted.batch),
+        "train_window": str(wanted.train_window),
+        "n_shards": known.get("n_shards", str(_n_shards(settings))),
+        "alpha": str(settings.testing.alpha),
+        "policy": settings.policy,
+        "model": settings.model.name,
+        "loss": str(settings.testing.loss),
+    }
+    if settings.executor.shards != "auto":
+        meta["n_shards"] = str(settings.executor.shards)
+    for key in FIXED:
+        if key in known and known[key] != meta[key]:
+            raise StopDaemonError(
+                f"the state was made with {key} = {known[key]}, the settings say {meta[key]}: "
+                "go back to that value, or start a new state directory"
+            )
+    store.set_meta(meta)
+    return wanted
+
+
+def make_engine(state: State, settings: "Settings", first: datetime | None, used_clock: Clock) -> "Engine | None":
+    """Engine over a state directory, opened; None while nothing is known about event time."""
+    from mlma.adapters.artifacts import FileArtifacts
+    from mlma.adapters.checkpoints import FileCheckpoints
+    from mlma.models import registry
+    from mlma.runtime.engine import Engine
+
+    schedule = _fix_schedule(state.store, settings, first)
+    if schedule is None:
+        return None
+    registry.check(settings.model.to_core())
+    engine = Engine(
+        settings=engine_settings(settings, schedule),
+        store=state.store,
+        history=state.history,
+        artifacts=FileArtifacts(state.path / "artifacts"),
+        executor=executor_of(settings, int(state.store.meta()["n_shards"])),
+        clock=used_clock,
+        checkpoints=FileCheckpoints(state.path / "checkpoints"),
+    )
+    engine.open()
+    return engine
