@@ -199,7 +199,7 @@ def _findings(store: ControlStore) -> Check:
         name="findings",
         ok=False,
         message=f"{len(serious):,} failures open, the newest: {worst.kind} of {worst.subject}: {worst.message}",
-        remedy="mend its cause: the file, the target's URL or the model; the finding then closes by itself",
+        remedy="mend its cause: the file (same name), the target's URL or the model; the finding then closes by itself",
     )
 
 

@@ -170,7 +170,8 @@ class Engine:
             n_rejected=admitted.n_rejected, n_late=int(is_late.sum()) if self.store.cursor() is not None else 0,
             taken_at=now,
         )  # fmt: skip
-        self.store.record(Commit(file=file, rejected=admitted.rejected, streams=admitted.births))
+        mended = OpenFindings(self.store, now).healed("source_failed", path)
+        self.store.record(Commit(file=file, rejected=admitted.rejected, streams=admitted.births, findings=mended))
         self._seq = seq
         self.fleet.add_streams(admitted.births)
         self.fleet.saw(admitted.block.stream_id, admitted.block.slot)
