@@ -8,10 +8,10 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from mlma.core.errors import ArtifactError
-from mlma.core.rows import NO_TIME, Rows
+from mlma.core.rows import Rows
 from mlma.runtime.executors import Executor, InlineExecutor
 from mlma.runtime.replay_data import EPOCH, by_batch
 from mlma.runtime.replay_report import Tally
@@ -140,23 +140,23 @@ def run(
     -------
     int
         Batches closed after warm-up. The last batch is closed only when its last slot has been seen.
+
+    Raises
+    ------
+    SourceError
+        There is no batch to score.
     """
     settings = tallies[0].engine.settings
     schedule = settings.schedule
     warm = max(0, -(-settings.life.warmup // schedule.batch) - 1)
-    parts = by_batch(rows, schedule, warm)
-    last = max(parts)
-    newest = int(rows.time_us[rows.time_us != NO_TIME].max())
-    end_slot = schedule.slot_at(EPOCH + timedelta(microseconds=newest))
-    if end_slot + 1 < schedule.origin_after(last):
-        last -= 1
+    parts, last = by_batch(rows, schedule, warm)
     began = time.monotonic()
     for batch in range(warm, last + 1):
         clock.set(schedule.time_of(schedule.origin_after(batch)))
         for tally in tallies:
             started = time.process_time()
             if batch in parts:
-                tally.engine.take(parts[batch], path="replay", fingerprint=str(batch), check_future=False)
+                tally.engine.take(parts[batch], path="replay", fingerprint=str(batch))
             tally.engine.tick(complete_until=schedule.origin_after(batch), wait=True)
             tally.cpu_s += time.process_time() - started
             if progress is not None:
@@ -176,4 +176,4 @@ def run(
         pool.forget()
         memo.clear()
         artifacts.keep({c.sha256 for tally in tallies for c in tally.engine.fleet.champions().values()})
-    return max(0, last - warm)
+    return last - warm

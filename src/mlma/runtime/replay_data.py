@@ -16,6 +16,9 @@ from mlma.core.rows import NO_TIME, Rows
 from mlma.core.schedule import Schedule
 from mlma.core.settings import LifeSettings
 
+STRAY_SHARE = 0.01
+"""Rows that stray clocks may have, as a share of all."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -41,18 +44,32 @@ class ReplayRequest:
     settings: dict[str, object] = field(default_factory=dict)  # of the configuration, by dotted key
 
 
-def first_time(rows: Rows) -> datetime | None:
-    """The oldest readable time, None when there is none."""
-    times = rows.time_us[rows.time_us != NO_TIME]
-    return EPOCH + timedelta(microseconds=int(times.min())) if len(times) else None
+def first_time(rows: Rows, longest_gap: timedelta) -> datetime | None:
+    """The oldest readable time that is not a stray one (see `main_span`), None when there is none."""
+    return main_span(rows, longest_gap)[0] if (rows.time_us != NO_TIME).any() else None
 
 
-def require_first_time(rows: Rows) -> datetime:
-    """The oldest readable time. Raises SourceError when no row has one."""
-    first = first_time(rows)
-    if first is None:
+def main_span(rows: Rows, longest_gap: timedelta) -> tuple[datetime, datetime]:
+    """Oldest and newest readable time, stray clocks left out.
+
+    Times count as stray when a gap longer than ``longest_gap`` parts them from the rest and they are fewer than
+    one in a hundred: a clock that says 1970 or 2099 must not stretch a replay over decades. The admission then
+    refuses their rows by name.
+
+    Raises
+    ------
+    SourceError
+        No row holds a time.
+    """
+    times = np.sort(rows.time_us[rows.time_us != NO_TIME])
+    if not len(times):
         raise SourceError(f"column {rows.time_column!r}: no row holds a time, expected {rows.time_expected}")
-    return first
+    cuts = np.flatnonzero(np.diff(times) > longest_gap // timedelta(microseconds=1)) + 1
+    few = STRAY_SHARE * len(times)
+    first = max([0, *cuts[cuts <= few].tolist()])
+    last = min([len(times), *cuts[len(times) - cuts <= few].tolist()])
+    oldest, newest = (EPOCH + timedelta(microseconds=int(at)) for at in (times[first], times[last - 1]))
+    return oldest, newest
 
 
 def settings_of(request: ReplayRequest) -> dict[str, object]:
@@ -136,13 +153,33 @@ def taken(rows: Rows, index: Ints) -> Rows:
     )
 
 
-def by_batch(rows: Rows, schedule: Schedule, warm: int) -> dict[int, Rows]:
-    """Rows by the batch they fall in; everything up to batch ``warm``, and rows without a time, come first."""
+def by_batch(rows: Rows, schedule: Schedule, warm: int) -> tuple[dict[int, Rows], int]:
+    """Rows by the batch they fall in, and the last batch that is full.
+
+    Everything up to batch ``warm``, and rows without a time, come first. Rows of stray clocks in the future come
+    with the last full batch, so that they are refused by name.
+
+    Raises
+    ------
+    SourceError
+        No batch is left to score after the warm-up.
+    """
     us = schedule.frequency // timedelta(microseconds=1)
     anchor = (schedule.anchor - EPOCH) // timedelta(microseconds=1)
+    first, newest = main_span(rows, schedule.train_window * schedule.frequency)
+    end = schedule.slot_at(newest) + 1
+    last = end // schedule.batch - 1
+    if last <= warm:
+        needed = schedule.origin_after(warm + 1) * schedule.frequency
+        window = format_duration(schedule.train_window * schedule.frequency)
+        raise SourceError(
+            f"the data reach from {first:%Y-%m-%d %H:%M} to {newest:%Y-%m-%d %H:%M} UTC: expected at least "
+            f"{format_duration(needed)}, the train window of {window} in whole batches and one batch to score"
+        )
     known = rows.time_us != NO_TIME
-    batch = np.where(known, (rows.time_us - anchor) // us // schedule.batch, warm)
+    slot = np.where(known, (rows.time_us - anchor) // us, 0)
+    batch = np.where(slot < end, slot // schedule.batch, np.where(known, last, warm))
     batch = np.maximum(batch, warm)
     order = np.argsort(batch, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(batch[order])) + 1)
-    return {int(batch[part[0]]): taken(rows, part) for part in parts if len(part)}
+    return {int(batch[part[0]]): taken(rows, part) for part in parts if len(part)}, last

@@ -1,11 +1,12 @@
 """What a replay measured, by policy: losses against always and naive, trainings, CPU time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.decisions import RejectReason
 from mlma.core.records import Rejected
 from mlma.runtime.closing import Closed
 from mlma.runtime.engine import Engine
@@ -104,9 +105,19 @@ class ReplayReport:
                 "value": entry.value,
                 "expected": entry.expected,
             }
-            for entry in self.rejected
+            for entry in _merged(self.rejected)
         ]
         return skipped
+
+
+def _merged(rejected: Sequence[Rejected]) -> list[Rejected]:
+    """One entry a stream and reason, with the first row as the example; a replay takes its file in by batches."""
+    found: dict[tuple[str, RejectReason], Rejected] = {}
+    for entry in rejected:
+        known = found.get((entry.stream, entry.reason), entry)
+        count = entry.count if known is entry else known.count + entry.count
+        found[entry.stream, entry.reason] = replace(min(known, entry, key=lambda one: one.row), count=count)
+    return list(found.values())
 
 
 def _ratio(numerator: Floats, denominator: Floats, used: Bools) -> Floats:
