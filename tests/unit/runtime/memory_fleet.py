@@ -130,7 +130,12 @@ class Life:
         return self.engine.take(rows, path=path, fingerprint="1")
 
     def tick(self) -> bool:
-        return self.engine.tick(**{"wait": True, **self.tick_options})
+        """Tick until nothing more can be done now; one tick closes one batch at the most."""
+        options = {"wait": True, **self.tick_options}
+        moved = self.engine.tick(**options)
+        while moved and self.engine.tick(**options):
+            pass
+        return moved
 
     def later(self, seconds: float = 1.0) -> "Life":
         """Let a moment pass."""
