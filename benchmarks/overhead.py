@@ -74,8 +74,7 @@ def tables(results: list[Overhead]) -> list[Table]:
     """One table: where the CPU time of the replay went."""
     table = Table(
         title=f"Replay of airport departures, LightGBM, policy {POLICY}: CPU seconds",
-        caption="predict: loading of versions, features and forecasts; rest: admission, history, scales, losses, "
-        "tests,\ndecisions and the store. Each line is one replay, so the share is a ratio within one run.",
+        caption="predict: loading versions, features, forecasts; rest: admission, tests, decisions, store.",
     )
     for heading in ("streams", "batches", "trainings", "train", "predict", "rest", "rest / all"):
         table.add_column(heading, justify="right")
