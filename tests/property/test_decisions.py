@@ -21,7 +21,7 @@ from mlma.core.settings import FleetRule, LossTestName, TestingSettings, Yardsti
 from tests.unit.runtime.memory_fleet import HOURS, ODD, WARM_DAYS, Life, demand, outcome, settings_for
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True)
-FEW = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 maybe = st.floats(-5, 5) | st.just(float("nan"))
 chance = st.floats(0, 1) | st.just(float("nan"))
@@ -270,7 +270,7 @@ def lived_with(orders: list[tuple[int, str, str]], *, restarts: bool = False) ->
     return life.until(DAYS)
 
 
-@settings(FEW, max_examples=12)
+@settings(FEW, max_examples=8)
 @given(engineers())
 def test_no_version_serves_beside_a_champion_without_a_proof_or_an_order(orders: list[tuple[int, str, str]]) -> None:
     life = lived_with(orders)
@@ -288,7 +288,7 @@ def test_no_version_serves_beside_a_champion_without_a_proof_or_an_order(orders:
     assert not life.store.requests(open_only=True) or max(order[0] for order in orders) == DAYS - 1
 
 
-@settings(FEW, max_examples=12)
+@settings(FEW, max_examples=8)
 @given(engineers())
 def test_what_is_frozen_does_not_change(orders: list[tuple[int, str, str]]) -> None:
     life = Life(demand(3, DAYS, breaks_on=44), HEALTHY).until(43)
@@ -305,7 +305,7 @@ def test_what_is_frozen_does_not_change(orders: list[tuple[int, str, str]]) -> N
     assert life.batch("s000", DAYS - 1).n == HOURS
 
 
-@settings(FEW, max_examples=10)
+@settings(FEW, max_examples=6)
 @given(engineers())
 def test_restarts_change_nothing_whatever_the_engineer_does(orders: list[tuple[int, str, str]]) -> None:
     assert outcome(lived_with(orders, restarts=True).store) == outcome(lived_with(orders).store)

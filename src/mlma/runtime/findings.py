@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 
 from mlma.core.records import Finding
 from mlma.runtime.ports import ControlStore
 
 
 class OpenFindings:
-    """What is open at one moment, read once.
+    """What is open at one moment, read once and only when it is asked for.
 
     Parameters
     ----------
@@ -19,8 +20,12 @@ class OpenFindings:
     """
 
     def __init__(self, store: ControlStore, now: datetime) -> None:
+        self._store = store
         self._now = now
-        self._known = {(finding.kind, finding.subject): finding for finding in store.findings(open_only=True)}
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], Finding]:
+        return {(finding.kind, finding.subject): finding for finding in self._store.findings(open_only=True)}
 
     def get(self, kind: str, subject: str) -> Finding | None:
         """The open finding of this kind and subject, None when there is none."""
