@@ -7,6 +7,9 @@ import numpy as np
 
 from mlma.core.rows import NO_TIME, Rows
 
+MIN_FINER = 0.1
+"""Share of the rows that must lie between the wanted slots before a file counts as finer."""
+
 
 def aggregated(rows: Rows, frequency: timedelta, how: str) -> tuple[Rows, str]:
     """Sum or average the rows of each stream and slot when the data is on a finer regular grid.
@@ -34,6 +37,8 @@ def aggregated(rows: Rows, frequency: timedelta, how: str) -> tuple[Rows, str]:
     steps = np.unique(np.diff(times))
     if not len(steps) or steps[0] >= wanted or wanted % steps[0] or np.any(steps % steps[0]):
         return rows, ""
+    if readable.any() and np.mean(rows.time_us[readable] % wanted != 0) < MIN_FINER:
+        return rows, ""  # a few stray rows do not make a finer file; the admission refuses them by name
     step = int(steps[0])
     slot = rows.time_us // wanted
     keep = np.flatnonzero(readable)

@@ -99,7 +99,9 @@ class Shard:
             lookback=self._features.lookback + schedule.train_window,
             n_batches=RING_BATCHES,
         )
-        self._predictor = Predictor(artifacts=self.spec.artifacts, model=self.spec.model, memo=self.memo)
+        self._predictor = Predictor(
+            artifacts=self.spec.artifacts, model=self.spec.model, horizon=schedule.horizon, memo=self.memo
+        )
         self._single = SingleLosses(settings=self.spec.testing)
 
     # taking in

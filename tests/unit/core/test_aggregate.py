@@ -142,3 +142,12 @@ def test_days_start_at_midnight_utc() -> None:
     made, _ = aggregated(rows(minutes, [1.0] * len(minutes)), timedelta(days=1), "sum")
     assert list(hours_of(made).values()) == [6.0, 24.0, 6.0]
     assert {b - a for a, b in pairwise(made.time_us.tolist())} == {24 * 60 * MINUTE_US}
+
+
+def test_a_few_stray_rows_do_not_make_a_file_finer() -> None:
+    hourly = [60.0 * hour for hour in range(20)]
+    given = rows([*hourly, 90.0], [*range(20), 5.0])
+    made, said = aggregated(given, HOUR, "sum")
+    assert said == ""
+    assert made is given
+    assert admitted(made).n_rejected == 1
