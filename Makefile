@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED = 0
+# The tests start many processes: each would compile the sources anew if Python might not keep its bytecode.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help setup demo run test check check-all format bench clean
 

@@ -15,7 +15,8 @@ from mlma.core.records import Decision
 from mlma.core.rows import Rows
 from mlma.core.schedule import Schedule
 from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
-from mlma.runtime.engine import Engine, EngineSettings
+from mlma.runtime.control import EngineSettings
+from mlma.runtime.engine import Engine
 from mlma.runtime.executors import Executor
 from mlma.runtime.ports import Clock, ControlStore
 

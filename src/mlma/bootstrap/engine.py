@@ -11,7 +11,8 @@ from mlma.runtime.ports import Clock, ControlStore
 
 if TYPE_CHECKING:
     from mlma.config import Settings
-    from mlma.runtime.engine import Engine, EngineSettings
+    from mlma.runtime.control import EngineSettings
+    from mlma.runtime.engine import Engine
     from mlma.runtime.executors import Executor
 
 FIXED = ("frequency_s", "horizon", "batch", "train_window", "n_shards")
@@ -39,7 +40,7 @@ def executor_of(settings: "Settings", n_shards: int) -> "Executor":
 def engine_settings(settings: "Settings", schedule: Schedule) -> "EngineSettings":
     """What an engine needs to know, in slots of a schedule."""
     from mlma.core import policy
-    from mlma.runtime.engine import EngineSettings
+    from mlma.runtime.control import EngineSettings
 
     return EngineSettings(
         schedule=schedule,

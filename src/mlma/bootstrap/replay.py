@@ -32,7 +32,8 @@ def run_replay(
     from mlma.core import policy
     from mlma.models import registry
     from mlma.runtime import replay, replay_data, replay_report
-    from mlma.runtime.engine import Engine, EngineSettings
+    from mlma.runtime.control import EngineSettings
+    from mlma.runtime.engine import Engine
     from mlma.runtime.serving import Memo
 
     began = time.monotonic()

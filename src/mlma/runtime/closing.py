@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,13 +9,11 @@ from mlma.core import guards, judge, policy
 from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock
 from mlma.core.decisions import Action, Phase
 from mlma.core.judge import Evidence, Verdict
-from mlma.core.records import NAIVE, Finding
+from mlma.core.records import NAIVE, Effect, Finding
 from mlma.runtime import clean_rows
+from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.ports import Commit
-
-if TYPE_CHECKING:
-    from mlma.runtime.engine import Engine
 
 SILENT_BATCHES = 2
 """Batches without an observation after which a stream is reported silent."""
@@ -24,7 +21,7 @@ SILENT_BATCHES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """One closed batch, for whoever observes the engine; arrays of shape (streams,)."""
+    """One closed batch, for whoever observes the tick; arrays of shape (streams,)."""
 
     batch: int
     evidence: Evidence
@@ -33,11 +30,11 @@ class Closed:
     has_version: Bools  # a trained version was serving in the whole batch
 
 
-def close(engine: "Engine", batch: int) -> None:
+def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     """Judge a batch and record what was decided, with the trainings that it orders, in one transaction."""
-    fleet, settings, now = engine.fleet, engine.settings, engine.clock.now()
-    excluded = engine.excluded(batch)
-    evidence = judge.gather(engine.executor.score(batch, fleet.since, excluded), fleet.n_streams)
+    fleet, settings, now = control.fleet, control.settings, control.clock.now()
+    excluded = control.excluded(batch)
+    evidence = judge.gather(control.executor.score(batch, fleet.since, excluded), fleet.n_streams)
     bad = np.zeros(fleet.n_streams, dtype=np.bool_) if excluded is None else excluded[:, -1]
     verdict = judge.judge(evidence, settings.testing, excluded=bad)
     has_version = fleet.has_version()
@@ -49,34 +46,34 @@ def close(engine: "Engine", batch: int) -> None:
         age=batch - fleet.trained,
         failed=served & evidence.fallback,
     )
-    n_rows = clean_rows.without_excluded(engine, evidence.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
-    guarded = guards.guard(proposal, engine.circumstances(n_rows, evidence.last_slot, batch))
+    n_rows = clean_rows.without_excluded(control, evidence.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
+    guarded = guards.guard(proposal, control.circumstances(n_rows, evidence.last_slot, batch))
     block = DecisionBlock(
         batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=evidence.stream_id, action=guarded.action,
         proposed=proposal.action, reason=proposal.reason, held_by=guarded.held_by, n=evidence.n,
         mean_loss=evidence.mean_loss, naive_loss=evidence.naive_loss, p_value=verdict.p_value,
         effect=verdict.effect, adaptive_mean=evidence.adaptive_loss, anchored_mean=evidence.anchored_loss,
-        n_reference=evidence.adaptive.m, version_id=_serving_ids(engine),
+        n_reference=evidence.adaptive.m, version_id=_serving_ids(control),
     )  # fmt: skip
     effects = [
-        engine.trainings.order(int(stream_id), batch, REASONS[block.reason[stream_id]], n=0)
+        control.order(int(stream_id), batch, REASONS[block.reason[stream_id]], n=0)
         for stream_id in np.flatnonzero(guarded.action != ACTION_CODE[Action.KEEP])
     ]
-    findings = _findings(engine, evidence, served, batch, now)
-    engine.store.record(Commit(cursor=batch, block=block, effects=effects, findings=findings))
+    findings = _findings(control, evidence, served, batch, now)
+    control.store.record(Commit(cursor=batch, block=block, effects=effects, findings=findings))
     closed = Closed(batch=batch, evidence=evidence, verdict=verdict, decisions=block, has_version=served)
-    engine.closed(closed, effects)
+    return closed, effects
 
 
-def _serving_ids(engine: "Engine") -> tuple[str, ...]:
-    lines = engine.fleet.lines
-    return tuple(line[-1] if (line := lines.get(i)) else NAIVE for i in range(engine.fleet.n_streams))
+def _serving_ids(control: Control) -> tuple[str, ...]:
+    lines = control.fleet.lines
+    return tuple(line[-1] if (line := lines.get(i)) else NAIVE for i in range(control.fleet.n_streams))
 
 
-def _findings(engine: "Engine", evidence: Evidence, served: Bools, batch: int, now: datetime) -> list[Finding]:
+def _findings(control: Control, evidence: Evidence, served: Bools, batch: int, now: datetime) -> list[Finding]:
     """Streams that fell silent or spoke again, and champions that recovered."""
-    fleet, schedule = engine.fleet, engine.settings.schedule
-    known = OpenFindings(engine.store, now)
+    fleet, schedule = control.fleet, control.settings.schedule
+    known = OpenFindings(control.store, now)
     # The rings forget what is too old, so a stream that died long ago may look as if it had never spoken.
     last = np.maximum(evidence.last_slot, fleet.last_slot)
     born = np.fromiter((stream.first_slot for stream in fleet.streams), dtype=np.int64, count=fleet.n_streams)

@@ -4,31 +4,28 @@ A tick reads the state and asks what should be true now. Everything that becomes
 transaction before it is acted on, so a crash anywhere repeats no decision and loses none.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 import structlog
 
-from mlma.core import guards, overrides, policy
 from mlma.core.admission import AdmissionState, admit
-from mlma.core.blocks import Bools, Floats, Ints, ObservationBlock
-from mlma.core.decisions import OverrideKind, RejectReason
+from mlma.core.blocks import Floats, ObservationBlock
+from mlma.core.decisions import RejectReason
 from mlma.core.errors import StoreError
-from mlma.core.records import Effect, Finding, Rejected, Request, SourceFile
+from mlma.core.records import Effect, Finding, Rejected, SourceFile
 from mlma.core.rows import Rows
-from mlma.core.schedule import Schedule
-from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
 from mlma.runtime import closing
 from mlma.runtime import fleet as fleets
 from mlma.runtime.closing import Closed
-from mlma.runtime.executors import Executor
+from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.orders import Orders
-from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History
-from mlma.runtime.shard import RING_BATCHES, Position, ShardSpec
-from mlma.runtime.trainings import Results, Trainings
+from mlma.runtime.ports import Commit, ControlStore
+from mlma.runtime.shard import Position, ShardSpec
+from mlma.runtime.trainings import Trainings
 
 log = structlog.get_logger(__name__)
 
@@ -36,32 +33,8 @@ CHECKPOINT_BATCHES = 16
 """Closed batches between two checkpoints; a restart reads at most the history of so many."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """What an engine needs to know besides its ports."""
-
-    schedule: Schedule
-    model: ModelSettings
-    testing: TestingSettings
-    life: LifeSettings
-    admission: AdmissionSettings
-    policy: policy.Policy
-
-
 @dataclass
-class Costs:
-    """CPU seconds and counts since the engine was opened."""
-
-    train_cpu_s: float = 0.0
-    predict_cpu_s: float = 0.0
-    spared_cpu_s: float = 0.0  # part of predict_cpu_s that a memo of forecasts has spared
-    trainings: int = 0
-    alarms: int = 0
-    batches: int = 0
-
-
-@dataclass
-class Engine:
+class Engine(Control):
     """One fleet: its ports, what it knows, and the tick.
 
     Parameters
@@ -70,19 +43,8 @@ class Engine:
         Called with each closed batch after it was recorded.
     """
 
-    settings: EngineSettings
-    store: ControlStore
-    history: History
-    artifacts: ArtifactStore
-    executor: Executor
-    clock: Clock
-    checkpoints: Checkpoints
     observe: Callable[[Closed], None] | None = None
-    costs: Costs = field(default_factory=Costs)
-    fleet: fleets.Fleet = field(default_factory=fleets.Fleet)
     _seq: int = 0
-    _issued_until: int = 0  # slot
-    _batch: int = -1  # the last closed batch; before the first, the one before warm-up ends
     _center: Floats = field(default_factory=lambda: np.zeros(0))
     _scale: Floats = field(default_factory=lambda: np.zeros(0))
     trainings: Trainings = field(init=False)
@@ -96,9 +58,9 @@ class Engine:
         self.history.discard_observations_after(self._seq)
         cursor = self.store.cursor()
         first = -(-self.settings.life.warmup // schedule.batch) - 1
-        self._batch = max(0, first) - 1 if cursor is None else cursor
+        self.batch = max(0, first) - 1 if cursor is None else cursor
         self.trainings = Trainings(self)
-        self.orders = Orders(self)
+        self.orders = Orders(self, self.trainings)
         n_shards = self.executor.n_shards
         self.executor.open(
             [
@@ -127,15 +89,10 @@ class Engine:
         except StoreError as error:
             log.warning("checkpoint_failed", error=str(error))
 
-    @property
-    def batch(self) -> int:
-        """The last closed batch; before the first, the batch before it."""
-        return self._batch
-
     def sync(self) -> None:
         """Bring the shards to what is recorded."""
-        position = Position(seq=self._seq, n_streams=self.fleet.n_streams, batch=self._batch)
-        self._issued_until = max(self.executor.sync(position), default=0)
+        position = Position(seq=self._seq, n_streams=self.fleet.n_streams, batch=self.batch)
+        self.issued_until = max(self.executor.sync(position), default=0)
 
     # taking in
 
@@ -156,7 +113,7 @@ class Engine:
                 known=self.executor.known,
                 center=self._center,
                 scale=self._scale,
-                oldest_slot=max(0, self._open_first() - self.settings.schedule.train_window),
+                oldest_slot=max(0, self.open_first() - self.settings.schedule.train_window),
             ),
             settings=self.settings.admission,
             now=now if check_future else None,
@@ -164,7 +121,7 @@ class Engine:
             path=path,
         )
         self._append(seq, admitted.block)
-        is_late = admitted.block.slot < self._open_first()
+        is_late = admitted.block.slot < self.open_first()
         file = SourceFile(
             seq=seq, path=path, fingerprint=fingerprint, n_rows=admitted.n_rows, n_admitted=admitted.n_admitted,
             n_rejected=admitted.n_rejected, n_late=int(is_late.sum()) if self.store.cursor() is not None else 0,
@@ -189,9 +146,6 @@ class Engine:
             mine = home == shard
             part = ObservationBlock(stream_id=block.stream_id[mine], slot=block.slot[mine], y=block.y[mine])
             self.history.append_observations(seq, shard, part)
-
-    def _open_first(self) -> int:
-        return self.settings.schedule.first_slot(self._batch + 1)
 
     def _pad_scales(self) -> None:
         more = np.full(self.fleet.n_streams - len(self._center), np.nan)
@@ -229,14 +183,14 @@ class Engine:
                 return moved
             until = self.complete_until() if complete_until is None else complete_until
             self._issue(until)
-            if has_closed or until < self.settings.schedule.origin_after(self._batch + 1):
+            if has_closed or until < self.settings.schedule.origin_after(self.batch + 1):
                 return moved
-            closing.close(self, self._batch + 1)
+            self._closed(*closing.close(self, self.batch + 1))
             moved = has_closed = True
 
-    def closed(self, closed: Closed, effects: list[Effect]) -> None:
+    def _closed(self, closed: Closed, effects: list[Effect]) -> None:
         """Take note of a batch that was recorded as closed."""
-        self._batch = closed.batch
+        self.batch = closed.batch
         self.fleet.note_batch(closed.decisions, effects)
         self.costs.alarms += int(closed.verdict.alarm.sum())
         self.costs.batches += 1
@@ -246,29 +200,6 @@ class Engine:
             self._checkpoint()
         if self.observe is not None:
             self.observe(closed)
-
-    def commit(self, results: Results, *, requests: Sequence[Request] = ()) -> None:
-        """Record decisions with their consequences in one transaction, then take note of them."""
-        self.store.record(
-            Commit(
-                decisions=results.decisions,
-                effects=results.effects,
-                versions=results.versions,
-                servings=results.servings,
-                findings=results.findings,
-                requests=requests,
-            )
-        )
-        versions = {version.id: version for version in results.versions}
-        for serving in results.servings:
-            self.fleet.serves(serving, versions[serving.version_id])
-        for version in results.versions:
-            if version.id in self.fleet.versions:
-                self.fleet.versions[version.id] = version
-        for effect in results.effects:
-            self.fleet.note_effect(effect)
-        for decision in results.decisions:
-            self.fleet.note_decision(decision)
 
     def complete_until(self) -> int:
         """First slot that is not complete: the share of the active streams that must have passed it has not.
@@ -284,20 +215,12 @@ class Engine:
         needed = max(1, int(np.ceil(self.settings.admission.watermark_share * len(active))))
         return int(active[-needed]) + 1 - self.settings.admission.lateness
 
-    def next_origin(self) -> int:
-        """The first origin of the open batch whose forecasts have not been issued yet."""
-        return max(self._issued_until, self._open_first())
-
-    def is_warm(self) -> bool:
-        """Whether the first batch after warm-up was closed."""
-        return self._batch >= -(-self.settings.life.warmup // self.settings.schedule.batch) - 1 and self._batch >= 0
-
     def _issue(self, until: int) -> None:
-        if not self.is_warm() or until < self._open_first():
+        if not self.is_warm() or until < self.open_first():
             return
         findings, known = [], OpenFindings(self.store, self.clock.now())
         for issued in self.executor.forecast(self.fleet.champions(), until=until):
-            self._issued_until = max(self._issued_until, issued.until)
+            self.issued_until = max(self.issued_until, issued.until)
             self.costs.predict_cpu_s += issued.cpu_s + issued.spared_cpu_s
             self.costs.spared_cpu_s += issued.spared_cpu_s
             findings += [
@@ -306,31 +229,6 @@ class Engine:
             ]
         if findings:
             self.store.record(Commit(findings=findings))
-
-    def circumstances(self, n_rows: Ints, last_slot: Ints, batch: int) -> guards.Circumstances:
-        """What the guards look at now."""
-        fleet, life = self.fleet, self.settings.life
-        return guards.Circumstances(
-            frozen=self.held_by(OverrideKind.FREEZE),
-            in_progress=fleet.in_progress(),
-            has_new=last_slot >= self.settings.schedule.first_slot(batch),
-            n_rows=n_rows,
-            age=batch - fleet.trained,
-            min_rows=life.min_rows,
-            cooldown=life.cooldown if self.settings.policy.proves else 0,
-        )
-
-    def held_by(self, kind: OverrideKind) -> Bools:
-        """Streams that an active override of a kind holds, shape (streams,)."""
-        return overrides.held(self.store.overrides(), kind, self.fleet.streams, self.clock.now())
-
-    def excluded(self, batch: int) -> Bools | None:
-        """Batches up to and with this one that overlap an excluded period, shape (streams, RING_BATCHES)."""
-        orders = [order for order in self.store.overrides() if order.kind is OverrideKind.EXCLUDE]
-        if not orders:
-            return None
-        batches = np.arange(batch - RING_BATCHES + 1, batch + 1, dtype=np.int64)
-        return overrides.excluded_batches(orders, self.fleet.streams, self.settings.schedule, batches, self.clock.now())
 
 
 def refuse(store: ControlStore, now: datetime, *, path: str, fingerprint: str, error: str) -> int:

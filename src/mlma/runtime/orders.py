@@ -1,7 +1,6 @@
 """What an engineer asked for, obeyed on the next tick: requests, and proposals that a lifted override releases."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,23 +9,22 @@ from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, Reque
 from mlma.core.errors import OperationError
 from mlma.core.records import NAIVE, Decision, Request, Stream
 from mlma.runtime import clean_rows
-from mlma.runtime.trainings import Results
-
-if TYPE_CHECKING:
-    from mlma.runtime.engine import Engine
+from mlma.runtime.control import Control, Results
+from mlma.runtime.trainings import Trainings
 
 
 class Orders:
-    """The orders of one engine's engineer."""
+    """The orders of one fleet's engineer."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+    def __init__(self, control: Control, trainings: Trainings) -> None:
+        self._control = control
+        self._trainings = trainings
 
     def obey(self) -> None:
         """Consume open requests and release what is no longer held."""
-        if not self._engine.is_warm():
+        if not self._control.is_warm():
             return  # nothing was decided yet; requests wait
-        for request in self._engine.store.requests(open_only=True):
+        for request in self._control.store.requests(open_only=True):
             self._consume(request)
         self._release()
 
@@ -38,7 +36,7 @@ class Orders:
         obeyed = 0
         is_rollback = request.kind is RequestKind.ROLLBACK
         ids = np.asarray([] if is_rollback else [stream.id for stream in streams], dtype=np.int64)
-        n_rows = dict(zip(ids.tolist(), clean_rows.count(self._engine, ids).tolist(), strict=True))
+        n_rows = dict(zip(ids.tolist(), clean_rows.count(self._control, ids).tolist(), strict=True))
         for stream in streams:
             if is_rollback:
                 decision = self._rollback(stream, request, results)
@@ -50,25 +48,25 @@ class Orders:
         held = sorted({decision.held_by for decision in results.decisions} - {Hold.NOTHING})
         if held:
             outcome += f"; the others were held: {', '.join(held)}"
-        consumed = replace(request, consumed_at=self._engine.clock.now(), outcome=outcome)
-        self._engine.commit(results, requests=[consumed])
+        consumed = replace(request, consumed_at=self._control.clock.now(), outcome=outcome)
+        self._control.commit(results, requests=[consumed])
 
     def _selected(self, request: Request) -> list[Stream]:
         try:
-            return selection.parse(request.selection).select(self._engine.fleet.streams)
+            return selection.parse(request.selection).select(self._control.fleet.streams)
         except OperationError:
             return []  # was checked when it was asked for; a selection that no longer parses selects nothing
 
     def _retrain(self, stream: Stream, request: Request, results: Results, n_rows: int) -> Decision:
-        engine = self._engine
-        has_version = engine.fleet.champion(stream.id) is not None
+        control = self._control
+        has_version = control.fleet.champion(stream.id) is not None
         action = Action.RETRAIN if has_version else Action.TRAIN
         held_by = Hold.NOTHING
         if self._is_frozen(stream, results):
             held_by = Hold.FROZEN
-        elif any(effect.stream_id == stream.id for effect in engine.fleet.effects.values()):
+        elif any(effect.stream_id == stream.id for effect in control.fleet.effects.values()):
             held_by = Hold.IN_PROGRESS
-        elif n_rows < engine.settings.life.min_rows:
+        elif n_rows < control.settings.life.min_rows:
             held_by = Hold.TOO_LITTLE_DATA
         if held_by is Hold.NOTHING:
             self._order(stream, Reason.REQUESTED, results)
@@ -76,11 +74,11 @@ class Orders:
 
     def _is_frozen(self, stream: Stream, results: Results) -> bool:
         if results.frozen is None:
-            results.frozen = self._engine.held_by(OverrideKind.FREEZE)
+            results.frozen = self._control.held_by(OverrideKind.FREEZE)
         return bool(results.frozen[stream.id])
 
     def _rollback(self, stream: Stream, request: Request, results: Results) -> Decision:
-        engine, fleet = self._engine, self._engine.fleet
+        fleet = self._control.fleet
         former = fleet.former(stream.id)
         held_by = Hold.NOTHING
         if self._is_frozen(stream, results):
@@ -88,17 +86,17 @@ class Orders:
         elif former is None:
             held_by = Hold.NO_FORMER_CHAMPION
         if held_by is Hold.NOTHING and former is not None:
-            engine.trainings.promote(former, Reason.REQUESTED, results)
+            self._trainings.promote(former, Reason.REQUESTED, results)
         decision = self._decision(stream, Action.ROLL_BACK, Reason.REQUESTED, Phase.REQUEST, held_by, _words(request))
         return replace(decision, version_id=former.id if former else NAIVE)
 
     # releases
 
     def _release(self) -> None:
-        engine, fleet = self._engine, self._engine.fleet
+        control, fleet = self._control, self._control.fleet
         if not fleet.held and not fleet.waiting:
             return
-        frozen, pinned = engine.held_by(OverrideKind.FREEZE), engine.held_by(OverrideKind.PIN)
+        frozen, pinned = control.held_by(OverrideKind.FREEZE), control.held_by(OverrideKind.PIN)
         pinned &= fleet.has_version()  # a pin holds the version that serves; the first one it does not keep out
         results = Results()
         candidates = [d for d in fleet.waiting.values() if not (frozen[d.stream_id] or pinned[d.stream_id])]
@@ -111,7 +109,7 @@ class Orders:
                 self._order(fleet.streams[decision.stream_id], decision.reason, results)
                 results.decisions.append(self._released(decision))
         if results.decisions:
-            engine.commit(results)
+            control.commit(results)
 
     def _released(self, decision: Decision) -> Decision:
         return replace(
@@ -119,33 +117,33 @@ class Orders:
             phase=Phase.RELEASE,
             action=decision.proposed,
             held_by=Hold.NOTHING,
-            decided_at=self._engine.clock.now(),
+            decided_at=self._control.clock.now(),
             note=f"was held: {decision.held_by}",
         )
 
     def _promote_challenger(self, decision: Decision, results: Results) -> None:
-        for version in self._engine.store.versions(stream_id=decision.stream_id):
+        for version in self._control.store.versions(stream_id=decision.stream_id):
             if version.id == decision.version_id and version.role is Role.CHALLENGER:
-                self._engine.trainings.promote(version, decision.reason, results)
+                self._trainings.promote(version, decision.reason, results)
 
     def _order(self, stream: Stream, reason: Reason, results: Results) -> None:
-        batch = self._engine.batch
-        n = self._engine.fleet.ordered.get((stream.id, batch), 0)
-        results.effects.append(self._engine.trainings.order(stream.id, batch, reason, n=n))
+        batch = self._control.batch
+        n = self._control.fleet.ordered.get((stream.id, batch), 0)
+        results.effects.append(self._control.order(stream.id, batch, reason, n=n))
 
     def _decision(
         self, stream: Stream, proposed: Action, reason: Reason, phase: Phase, held_by: Hold, note: str
     ) -> Decision:
-        champion = self._engine.fleet.champion(stream.id)
+        champion = self._control.fleet.champion(stream.id)
         return Decision(
             stream_id=stream.id,
-            batch=self._engine.batch,
+            batch=self._control.batch,
             phase=phase,
             action=proposed if held_by is Hold.NOTHING else Action.KEEP,
             proposed=proposed,
             reason=reason,
             held_by=held_by,
-            decided_at=self._engine.clock.now(),
+            decided_at=self._control.clock.now(),
             version_id=champion.id if champion else NAIVE,
             note=note,
         )

@@ -4,8 +4,7 @@ A training runs for minutes on a worker and is found finished on a later tick. W
 memory only; after a crash the pending effects are done again and give the same versions.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,14 +12,12 @@ from mlma.core import losses, overrides, promotion
 from mlma.core.blocks import Bools
 from mlma.core.decisions import Action, EffectKind, EffectStatus, Hold, OverrideKind, Phase, Reason, Role
 from mlma.core.promotion import Proof
-from mlma.core.records import Decision, Effect, Finding, Serving, Version
+from mlma.core.records import Decision, Effect, Serving, Version
+from mlma.runtime.control import Control, Results
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.fleet import demoted
 from mlma.runtime.shard import Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome
-
-if TYPE_CHECKING:
-    from mlma.runtime.engine import Engine
 
 
 @dataclass
@@ -34,39 +31,12 @@ class Underway:
     cpu_s: float = 0.0
 
 
-@dataclass
-class Results:
-    """What a round of finished trainings makes true, recorded in one transaction."""
-
-    decisions: list[Decision] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
-    versions: list[Version] = field(default_factory=list)
-    servings: list[Serving] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    frozen: Bools | None = None  # read once for the round, shape (streams,)
-    pinned: Bools | None = None
-    known: OpenFindings | None = None
-
-
 class Trainings:
-    """The trainings of one engine."""
+    """The trainings of one fleet."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+    def __init__(self, control: Control) -> None:
+        self._control = control
         self._underway: dict[tuple[int, int], Underway] = {}
-
-    def order(self, stream_id: int, batch: int, reason: Reason, *, n: int) -> Effect:
-        """A training to be recorded and then done; ``n`` counts the trainings of a stream after one batch."""
-        now = self._engine.clock.now()
-        return Effect(
-            id=f"{EffectKind.TRAIN}-{stream_id}-{batch}-{n}",
-            kind=EffectKind.TRAIN,
-            stream_id=stream_id,
-            batch=batch,
-            reason=reason,
-            ordered_at=now,
-            deadline_at=now + self._engine.settings.life.training_deadline,
-        )
 
     def settle(self, *, wait: bool) -> bool:
         """Start what is pending, take in what has finished; with ``wait`` until nothing is pending.
@@ -77,12 +47,12 @@ class Trainings:
             Whether anything finished.
         """
         moved = False
-        while self._engine.fleet.effects:
+        while self._control.fleet.effects:
             self._start()
-            outcomes = self._engine.executor.collect(wait=wait)
+            outcomes = self._control.executor.collect(wait=wait)
             for outcome in outcomes:
-                self._engine.costs.train_cpu_s += outcome.cpu_s
-                self._engine.costs.trainings += 1
+                self._control.costs.train_cpu_s += outcome.cpu_s
+                self._control.costs.trainings += 1
             results = Results()
             for outcome in sorted(outcomes, key=lambda outcome: outcome.key):
                 self._take(outcome, results)
@@ -96,31 +66,31 @@ class Trainings:
     # starting
 
     def _start(self) -> None:
-        engine = self._engine
-        waiting = [e for e in engine.fleet.effects.values() if (e.stream_id, e.batch) not in self._underway]
+        control = self._control
+        waiting = [e for e in control.fleet.effects.values() if (e.stream_id, e.batch) not in self._underway]
         if not waiting:
             return
         by_stream = {effect.stream_id: effect for effect in waiting}
-        orders = [order for order in engine.store.overrides() if order.kind is OverrideKind.EXCLUDE]
-        for window in engine.executor.windows(np.asarray(sorted(by_stream), dtype=np.int64)):
+        orders = [order for order in control.store.overrides() if order.kind is OverrideKind.EXCLUDE]
+        for window in control.executor.windows(np.asarray(sorted(by_stream), dtype=np.int64)):
             effect = by_stream[window.stream_id]
             skipped = overrides.excluded_slots(
                 orders,
-                engine.fleet.streams[window.stream_id],
-                engine.settings.schedule,
+                control.fleet.streams[window.stream_id],
+                control.settings.schedule,
                 window.start,
                 window.start + len(window.y),
             )
             under_way = Underway(effect=effect, window=window, skipped=skipped)
             self._underway[effect.stream_id, effect.batch] = under_way
-            engine.executor.submit(self._job(under_way, held_out=self._needs_proof(effect)))
+            control.executor.submit(self._job(under_way, held_out=self._needs_proof(effect)))
 
     def _needs_proof(self, effect: Effect) -> bool:
-        life = self._engine.settings.life
-        return life.proof and self._engine.fleet.champion(effect.stream_id) is not None
+        life = self._control.settings.life
+        return life.proof and self._control.fleet.champion(effect.stream_id) is not None
 
     def _job(self, under_way: Underway, *, held_out: bool) -> TrainingJob:
-        schedule, window = self._engine.settings.schedule, under_way.window
+        schedule, window = self._control.settings.schedule, under_way.window
         origin = window.start + len(window.y)
         last = origin - schedule.batch if held_out else origin
         return TrainingJob(
@@ -132,7 +102,7 @@ class Trainings:
             last=last,
             skipped=under_way.skipped,
             schedule=schedule,
-            model=self._engine.settings.model,
+            model=self._control.settings.model,
         )
 
     # finishing
@@ -147,14 +117,14 @@ class Trainings:
         elif outcome.held_out is not None:
             under_way.proof = self._prove(under_way, outcome)
             if under_way.proof.better:
-                self._engine.executor.submit(self._job(under_way, held_out=False))
+                self._control.executor.submit(self._job(under_way, held_out=False))
             else:
                 self._rejected(under_way, outcome, results)
         else:
             self._trained(under_way, outcome, results)
 
     def _prove(self, under_way: Underway, outcome: TrainingOutcome) -> Proof:
-        settings, window = self._engine.settings, under_way.window
+        settings, window = self._control.settings, under_way.window
         assert outcome.held_out is not None
         n = len(outcome.held_out)
         outcomes = np.where(under_way.skipped[-n:], np.nan, window.y[-n:])
@@ -172,15 +142,15 @@ class Trainings:
             batch=effect.batch,
             role=role,
             family=outcome.family,
-            sha256=self._engine.artifacts.save(outcome.blob) if outcome.blob else "",
+            sha256=self._control.artifacts.save(outcome.blob) if outcome.blob else "",
             size_bytes=len(outcome.blob),
             n_rows=outcome.n_rows,
             fit_cpu_s=under_way.cpu_s,
-            trained_at=self._engine.clock.now(),
+            trained_at=self._control.clock.now(),
         )
 
     def _trained(self, under_way: Underway, outcome: TrainingOutcome, results: Results) -> None:
-        effect, fleet = under_way.effect, self._engine.fleet
+        effect, fleet = under_way.effect, self._control.fleet
         champion = fleet.champion(effect.stream_id)
         reason = Reason.FIRST_VERSION if champion is None else Reason.LATEST_SERVES
         if under_way.proof is not None:
@@ -198,31 +168,31 @@ class Trainings:
 
     def promote(self, version: Version, reason: Reason, results: Results) -> None:
         """Make a version serve from the next origin on."""
-        engine = self._engine
-        champion = engine.fleet.champion(version.stream_id)
+        control = self._control
+        champion = control.fleet.champion(version.stream_id)
         if champion is not None and champion.id != version.id:
             results.versions.append(demoted(champion))
         results.versions.append(replace(version, role=Role.CHAMPION))
-        origin = engine.next_origin()
-        is_fresh = origin <= engine.settings.schedule.origin_after(engine.batch)
+        origin = control.next_origin()
+        is_fresh = origin <= control.settings.schedule.origin_after(control.batch)
         results.servings.append(
             Serving(
                 stream_id=version.stream_id,
                 origin=origin,
-                batch=engine.batch if is_fresh else engine.batch + 1,
+                batch=control.batch if is_fresh else control.batch + 1,
                 version_id=version.id,
                 reason=reason,
-                at=engine.clock.now(),
+                at=control.clock.now(),
             )
         )
 
     def _held(self, stream_id: int, results: Results) -> Hold:
         if results.frozen is None or results.pinned is None:
-            results.frozen = self._engine.held_by(OverrideKind.FREEZE)
-            results.pinned = self._engine.held_by(OverrideKind.PIN)
+            results.frozen = self._control.held_by(OverrideKind.FREEZE)
+            results.pinned = self._control.held_by(OverrideKind.PIN)
         if results.frozen[stream_id]:
             return Hold.FROZEN
-        if self._engine.fleet.champion(stream_id) is not None and results.pinned[stream_id]:
+        if self._control.fleet.champion(stream_id) is not None and results.pinned[stream_id]:
             return Hold.PINNED
         return Hold.NOTHING
 
@@ -237,7 +207,7 @@ class Trainings:
         results.decisions.append(self._decision(under_way, Action.REJECT, Reason.TRAINING_FAILED, note=error))
         results.findings.append(
             self._open_findings(results).seen(
-                "training_failed", self._engine.fleet.streams[effect.stream_id].name, error
+                "training_failed", self._control.fleet.streams[effect.stream_id].name, error
             )
         )
         self._finish(under_way, EffectStatus.FAILED, error, results)
@@ -254,7 +224,7 @@ class Trainings:
             proposed=Action.REJECT if action is Action.REJECT else Action.PROMOTE,
             reason=reason,
             held_by=held_by,
-            decided_at=self._engine.clock.now(),
+            decided_at=self._control.clock.now(),
             n=proof.n if proof else 0,
             mean_loss=proof.candidate_loss if proof else float("nan"),
             adaptive_mean=proof.champion_loss if proof else float("nan"),
@@ -270,7 +240,7 @@ class Trainings:
                 effect,
                 status=status,
                 attempts=effect.attempts + 1,
-                finished_at=self._engine.clock.now(),
+                finished_at=self._control.clock.now(),
                 error=error,
             )
         )
@@ -278,17 +248,17 @@ class Trainings:
 
     def _healed(self, effect: Effect, results: Results) -> None:
         """Close the finding of a stream whose trainings had failed."""
-        name = self._engine.fleet.streams[effect.stream_id].name
+        name = self._control.fleet.streams[effect.stream_id].name
         results.findings += self._open_findings(results).healed("training_failed", name)
 
     def _open_findings(self, results: Results) -> OpenFindings:
         if results.known is None:
-            results.known = OpenFindings(self._engine.store, self._engine.clock.now())
+            results.known = OpenFindings(self._control.store, self._control.clock.now())
         return results.known
 
     def _expire(self, results: Results) -> None:
         """Order again what missed its deadline; give up what missed it too often."""
-        now, life = self._engine.clock.now(), self._engine.settings.life
+        now, life = self._control.clock.now(), self._control.settings.life
         for under_way in [entry for entry in self._underway.values() if entry.effect.deadline_at < now]:
             effect = under_way.effect
             if effect.attempts + 1 >= life.max_attempts:
@@ -301,4 +271,4 @@ class Trainings:
     def _record(self, results: Results) -> None:
         if not results.effects:
             return
-        self._engine.commit(results)
+        self._control.commit(results)

@@ -21,8 +21,9 @@ from mlma.adapters.store import SqlStore
 from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError, StoreError
 from mlma.core.records import Lease
 from mlma.core.rows import NO_TIME, Rows
+from mlma.runtime.control import EngineSettings
 from mlma.runtime.daemon import Daemon, DaemonSettings
-from mlma.runtime.engine import Engine, EngineSettings
+from mlma.runtime.engine import Engine
 from mlma.runtime.executors import InlineExecutor
 from mlma.runtime.replay import VirtualClock
 from tests.unit.runtime.memory_fleet import ANCHOR, DAY, HOURS, WARM_DAYS, demand, outcome, rows_of, settings_for

@@ -1,0 +1,149 @@
+"""What every part of the tick shares: the ports, the settings, the fleet, and how far it has come.
+
+The parts (closing, trainings, orders) take a control and never the engine that drives them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlma.core import guards, overrides, policy
+from mlma.core.blocks import Bools, Ints
+from mlma.core.decisions import EffectKind, OverrideKind, Reason
+from mlma.core.records import Decision, Effect, Finding, Request, Serving, Version
+from mlma.core.schedule import Schedule
+from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
+from mlma.runtime.executors import Executor
+from mlma.runtime.findings import OpenFindings
+from mlma.runtime.fleet import Fleet
+from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History
+from mlma.runtime.shard import RING_BATCHES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What an engine needs to know besides its ports."""
+
+    schedule: Schedule
+    model: ModelSettings
+    testing: TestingSettings
+    life: LifeSettings
+    admission: AdmissionSettings
+    policy: policy.Policy
+
+
+@dataclass
+class Costs:
+    """CPU seconds and counts since the engine was opened."""
+
+    train_cpu_s: float = 0.0
+    predict_cpu_s: float = 0.0
+    spared_cpu_s: float = 0.0  # part of predict_cpu_s that a memo of forecasts has spared
+    trainings: int = 0
+    alarms: int = 0
+    batches: int = 0
+
+
+@dataclass
+class Results:
+    """What a round of finished trainings makes true, recorded in one transaction."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    versions: list[Version] = field(default_factory=list)
+    servings: list[Serving] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    frozen: Bools | None = None  # read once for the round, shape (streams,)
+    pinned: Bools | None = None
+    known: OpenFindings | None = None
+
+
+@dataclass
+class Control:
+    """One fleet: its ports and what is known about it. Whatever changes it is recorded first."""
+
+    settings: EngineSettings
+    store: ControlStore
+    history: History
+    artifacts: ArtifactStore
+    executor: Executor
+    clock: Clock
+    checkpoints: Checkpoints
+    costs: Costs = field(default_factory=Costs)
+    fleet: Fleet = field(default_factory=Fleet)
+    batch: int = -1  # the last closed batch; before the first, the one before warm-up ends
+    issued_until: int = 0  # first slot without a forecast
+
+    def order(self, stream_id: int, batch: int, reason: Reason, *, n: int) -> Effect:
+        """A training to be recorded and then done; ``n`` counts the trainings of a stream after one batch."""
+        now = self.clock.now()
+        return Effect(
+            id=f"{EffectKind.TRAIN}-{stream_id}-{batch}-{n}",
+            kind=EffectKind.TRAIN,
+            stream_id=stream_id,
+            batch=batch,
+            reason=reason,
+            ordered_at=now,
+            deadline_at=now + self.settings.life.training_deadline,
+        )
+
+    def next_origin(self) -> int:
+        """The first origin of the open batch whose forecasts have not been issued yet."""
+        return max(self.issued_until, self.open_first())
+
+    def is_warm(self) -> bool:
+        """Whether the first batch after warm-up was closed."""
+        return self.batch >= -(-self.settings.life.warmup // self.settings.schedule.batch) - 1 and self.batch >= 0
+
+    def open_first(self) -> int:
+        """First slot of the open batch."""
+        return self.settings.schedule.first_slot(self.batch + 1)
+
+    def circumstances(self, n_rows: Ints, last_slot: Ints, batch: int) -> guards.Circumstances:
+        """What the guards look at now."""
+        fleet, life = self.fleet, self.settings.life
+        return guards.Circumstances(
+            frozen=self.held_by(OverrideKind.FREEZE),
+            in_progress=fleet.in_progress(),
+            has_new=last_slot >= self.settings.schedule.first_slot(batch),
+            n_rows=n_rows,
+            age=batch - fleet.trained,
+            min_rows=life.min_rows,
+            cooldown=life.cooldown if self.settings.policy.proves else 0,
+        )
+
+    def held_by(self, kind: OverrideKind) -> Bools:
+        """Streams that an active override of a kind holds, shape (streams,)."""
+        return overrides.held(self.store.overrides(), kind, self.fleet.streams, self.clock.now())
+
+    def excluded(self, batch: int) -> Bools | None:
+        """Batches up to and with this one that overlap an excluded period, shape (streams, RING_BATCHES)."""
+        orders = [order for order in self.store.overrides() if order.kind is OverrideKind.EXCLUDE]
+        if not orders:
+            return None
+        batches = np.arange(batch - RING_BATCHES + 1, batch + 1, dtype=np.int64)
+        return overrides.excluded_batches(orders, self.fleet.streams, self.settings.schedule, batches, self.clock.now())
+
+    def commit(self, results: Results, *, requests: Sequence[Request] = ()) -> None:
+        """Record decisions with their consequences in one transaction, then take note of them."""
+        self.store.record(
+            Commit(
+                decisions=results.decisions,
+                effects=results.effects,
+                versions=results.versions,
+                servings=results.servings,
+                findings=results.findings,
+                requests=requests,
+            )
+        )
+        versions = {version.id: version for version in results.versions}
+        for serving in results.servings:
+            self.fleet.serves(serving, versions[serving.version_id])
+        for version in results.versions:
+            if version.id in self.fleet.versions:
+                self.fleet.versions[version.id] = version
+        for effect in results.effects:
+            self.fleet.note_effect(effect)
+        for decision in results.decisions:
+            self.fleet.note_decision(decision)
