@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,12 +36,18 @@ def lived(path: Path, executor: Executor, model: str) -> dict[str, object]:
     return outcome(engine.store)
 
 
-def drive(engine: Engine, clock: VirtualClock) -> None:
+def drive(
+    engine: Engine, clock: VirtualClock, disturb: Callable[[int], threading.Timer | None] = lambda _: None
+) -> None:
+    """Let the days pass; what ``disturb`` starts on a day strikes somewhere in its work."""
     y = demand(6, DAYS, breaks_on=36)
     for day in range(DAYS):
+        strike = disturb(day)
         clock.set(ANCHOR + timedelta(days=day + 1))
         engine.take(rows_of(y, day * 24, day * 24 + 24), path=f"day-{day}", fingerprint="1")
         engine.tick(wait=True)
+        if strike is not None:
+            strike.join()
 
 
 def ray_executor() -> Executor:
@@ -84,4 +91,39 @@ def test_actors_killed_at_random_moments_change_nothing(tmp_path: Path) -> None:
         killer.join()
         engine.close()
     assert len(killed) >= 3
+    assert outcome(engine.store) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_twenty_killed_actors_change_nothing(tmp_path: Path) -> None:
+    model = "tests.integration.tiny_model:TinyLeastSquares"
+    expected = lived(tmp_path / "inline", InlineExecutor(2), model)
+
+    from mlma.runtime.ray_executor import RayExecutor
+
+    executor = RayExecutor(2, n_workers=2)
+    clock = VirtualClock()
+    engine = engine_at(tmp_path / "ray", executor, clock, settings_for(model))
+    rng, killed = random.Random(5), []
+    days = set(rng.sample(range(2, DAYS), 30))
+
+    def kill() -> None:
+        alive = [pid for pid in executor.known_pids() if pid not in killed]
+        if alive:  # else a killed one has not answered again since
+            killed.append(rng.choice(alive))
+            os.kill(killed[-1], signal.SIGKILL)
+
+    def strike(day: int) -> threading.Timer | None:
+        if day not in days or len(killed) == 20:
+            return None
+        timer = threading.Timer(rng.uniform(0.0, 0.1), kill)
+        timer.start()
+        return timer
+
+    try:
+        drive(engine, clock, strike)
+    finally:
+        engine.close()
+    assert len(killed) == 20
     assert outcome(engine.store) == expected
