@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from mlma.core.blocks import DecisionBlock
 from mlma.core.records import (
+    Certificate,
     Decision,
     Effect,
     Finding,
+    Incident,
     Rejected,
     Request,
     Serving,
@@ -36,3 +38,5 @@ class Commit:
     servings: Sequence[Serving] = ()
     requests: Sequence[Request] = ()  # consumed
     findings: Sequence[Finding] = ()
+    certificate: Certificate | None = None  # replaces the one of the same batch
+    incidents: Sequence[Incident] = ()  # replace those of the same id

@@ -26,7 +26,9 @@ class Reason(StrEnum):
     ALARM_ADAPTIVE = "alarm_adaptive"  # worse than the adaptive reference
     ALARM_ANCHORED = "alarm_anchored"  # worse than the anchored reference
     ALARM_BOTH = "alarm_both"  # worse than both references
+    INCIDENT = "incident"  # worse, but together with others: the incident says with whom
     SMALL_EFFECT = "small_effect"  # significant, but below the effect floor
+    UNCERTIFIED = "uncertified"  # the test's certificate failed: the calendar decides instead
     CALENDAR = "calendar"  # the policy's calendar is due
     ALWAYS = "always"  # the policy retrains at every batch
     REQUESTED = "requested"  # an engineer asked for it
@@ -96,6 +98,14 @@ class RequestKind(StrEnum):
 
     RETRAIN = "retrain"
     ROLLBACK = "rollback"
+
+
+class CertificateStatus(StrEnum):
+    """What the sham streams say about the loss test."""
+
+    PENDING = "pending"  # too few sham tests to say
+    CERTIFIED = "certified"  # the measured false-alarm rate agrees with the promised one
+    FAILED = "failed"  # it is higher: the test is not armed
 
 
 class RejectReason(StrEnum):

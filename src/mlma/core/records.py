@@ -9,6 +9,7 @@ from datetime import datetime
 
 from mlma.core.decisions import (
     Action,
+    CertificateStatus,
     EffectKind,
     EffectStatus,
     Hold,
@@ -64,6 +65,46 @@ class Serving:
     version_id: str
     reason: Reason
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What the fleet's loss test was seen to do on sham streams, up to and with a batch.
+
+    Rates are shares of sham tests; NaN while there is none. The interval around ``level`` is a 95 % interval.
+    """
+
+    batch: int
+    test: str  # name of the loss test
+    status: CertificateStatus
+    promised: float  # false-alarm rate a stream and batch
+    level: float  # measured on healthy sham streams
+    level_low: float
+    level_high: float
+    n_healthy: int  # sham tests behind the level
+    rise: float  # relative rise of the loss of degraded sham streams
+    power: float  # alarmed at the first batch after the rise
+    caught: float  # alarmed within the batches that are followed
+    delay: float  # median batches from the rise to the alarm, of those caught; 1 is the first batch
+    n_degraded: int
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether alarms of the test may lead to anything."""
+        return self.status is not CertificateStatus.FAILED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """Streams that got worse together: one event, not as many alarms as it has members."""
+
+    id: str  # "<first batch>-<labels>", such as "41-site=lhr"; stable while the incident lasts
+    labels: Mapping[str, str]  # the smallest label set that explains it; empty for the whole fleet
+    first_batch: int
+    last_batch: int  # the newest batch in which it was seen
+    n_members: int  # streams of the label set that were tested
+    rise: float  # common relative rise of their loss over what was predicted
+    p_value: float  # of the label set's common component against its own past
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

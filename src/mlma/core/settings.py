@@ -26,6 +26,7 @@ class LossTestName(StrEnum):
     MANN_WHITNEY = "mann_whitney"
     KOLMOGOROV_SMIRNOV = "kolmogorov_smirnov"
     HAC_MEAN = "hac_mean"
+    E_PROCESS = "e_process"  # anytime-valid: may be looked at after every update
 
 
 class ReferencePolicy(StrEnum):
@@ -43,6 +44,9 @@ class FleetRule(StrEnum):
     NONE = "none"
     BONFERRONI = "bonferroni"
     BH = "bh"
+    BY = "by"
+    E_BH = "e_bh"
+    ONLINE = "online"  # false discovery rate over all batches together
 
 
 class Yardstick(StrEnum):
