@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 
+from mlma.adapters.monitor_tables import CERTIFICATES_KEPT
 from mlma.adapters.store import SqlStore
 from mlma.core.blocks import ACTION_CODE, HOLD_CODE, REASON_CODE, DecisionBlock
 from mlma.core.decisions import (
     Action,
+    CertificateStatus,
     EffectKind,
     EffectStatus,
     Hold,
@@ -34,9 +36,11 @@ from mlma.core.decisions import (
 from mlma.core.errors import OperationError, StoreError
 from mlma.core.records import (
     AuditRow,
+    Certificate,
     Decision,
     Effect,
     Finding,
+    Incident,
     Lease,
     Override,
     Rejected,
@@ -53,6 +57,10 @@ NOW = datetime(2001, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
 DAY = timedelta(days=1)
 POSTGRES = os.environ.get("MLMA_TEST_POSTGRES", "")
 BACKENDS = ["memory", "disk", *(["postgres"] if POSTGRES else [])]
+
+
+NOTHING = ["[]"] * 10 + ["[None]"] * 2
+"""What `contents` says of a store that holds nothing."""
 
 
 def emptied(url: str) -> str:
@@ -142,6 +150,21 @@ def finding(kind: str = "stream_silent", **more: Any) -> Finding:
     return Finding(**({"kind": kind, "subject": "IAH", "message": "silent", "first_at": NOW, "last_at": NOW} | more))
 
 
+def certificate(batch: int = 4, **more: Any) -> Certificate:
+    given = {
+        "status": CertificateStatus.CERTIFIED, "level": 0.046, "level_low": 0.041, "level_high": 0.052,
+        "n_healthy": 8412, "power": 0.71, "caught": 0.97, "delay": 1.0, "n_degraded": 901,
+    }  # fmt: skip
+    return Certificate(batch=batch, test="moderated", promised=0.05, rise=0.5, **(given | more))
+
+
+def incident(first: int = 4, last: int = 4, **labels: str) -> Incident:
+    words = ",".join(f"{key}={value}" for key, value in labels.items())
+    return Incident(
+        id=f"{first}-{words}", labels=labels, first_batch=first, last_batch=last, n_members=41, rise=0.63, p_value=1e-9
+    )
+
+
 def lease(holder: str, at: datetime = NOW) -> Lease:
     return Lease(holder=holder, pid=7, host="here", started_at=at, heartbeat_at=at)
 
@@ -172,6 +195,7 @@ def everything() -> Commit:
         cursor=4, file=file(1), rejected=[rejected(1)], streams=[stream(0), stream(1, site="lhr")],
         block=block(4), decisions=[decision(0, 4, Phase.PROMOTION, version_id="0-4-0", action=Action.PROMOTE)],
         effects=[effect()], versions=[version()], servings=[serving("0-4-0", 840)], findings=[finding()],
+        certificate=certificate(), incidents=[incident(3, 4, site="lhr"), incident()],
     )  # fmt: skip
 
 
@@ -179,7 +203,8 @@ def contents(store: ControlStore) -> list[str]:
     """Everything that a commit may change; text, because NaN differs from itself."""
     tables = (
         store.files(), store.rejected(), store.streams(), store.decisions(), store.effects(), store.versions(),
-        store.servings(), store.requests(), store.findings(open_only=False), [store.cursor()],
+        store.servings(), store.requests(), store.findings(open_only=False), store.incidents(), [store.cursor()],
+        [store.certificate()],
     )  # fmt: skip
     return [repr(table) for table in tables]
 
@@ -188,7 +213,7 @@ def contents(store: ControlStore) -> list[str]:
 
 
 def test_new_state_is_empty(store: SqlStore) -> None:
-    assert contents(store) == ["[]"] * 9 + ["[None]"]
+    assert contents(store) == NOTHING
     assert store.meta() == {}
     assert store.lease() is None
     assert (store.overrides(), store.audit(), store.digests(), store.deliveries()) == ([], [], [], [])
@@ -220,6 +245,8 @@ def test_every_part_of_a_commit_comes_back_as_it_was(store: SqlStore) -> None:
     assert store.versions() == list(commit.versions)
     assert store.servings() == list(commit.servings)
     assert store.findings() == list(commit.findings)
+    assert store.certificate() == commit.certificate
+    assert store.incidents() == list(commit.incidents)[::-1]
     read = {(d.stream_id, d.phase): d for d in store.decisions()}
     assert commit.block is not None
     for expected in [*commit.block.decisions(), *commit.decisions]:
@@ -248,11 +275,11 @@ def test_repeated_commit_changes_nothing(store: SqlStore) -> None:
 
 
 def test_error_in_the_middle_of_a_commit_leaves_nothing(store: SqlStore) -> None:
-    # The unknown request is met after every other part but the findings was written.
+    # The unknown request is met after the decisions were written, and before the findings and incidents are.
     bad = replace(everything(), requests=[request_row(id=99, consumed_at=NOW)])
     with pytest.raises(StoreError, match="no such request"):
         store.record(bad)
-    assert contents(store) == ["[]"] * 9 + ["[None]"]
+    assert contents(store) == NOTHING
     store.record(everything())
     assert store.cursor() == 4
 
@@ -361,6 +388,72 @@ def test_consumed_request_keeps_what_the_engineer_wrote(store: SqlStore) -> None
     store.record(Commit(requests=[consumed]))
     assert store.requests() == [replace(consumed, comment="try")]
     assert store.requests(open_only=True) == []
+
+
+# certificates and incidents
+
+
+def test_certificate_of_the_newest_batch_is_the_one_that_counts(store: SqlStore) -> None:
+    for batch in (5, 4):
+        store.record(Commit(certificate=certificate(batch)))
+    assert store.certificate() == certificate(5)
+
+
+def test_certificate_of_a_batch_replaces_the_one_before(store: SqlStore) -> None:
+    failed = certificate(status=CertificateStatus.FAILED, level=0.19, level_low=0.17, level_high=0.21)
+    store.record(Commit(certificate=certificate()))
+    store.record(Commit(certificate=failed))
+    assert store.certificate() == failed
+
+
+def test_certificate_before_the_first_sham_test_comes_back_without_its_rates(store: SqlStore) -> None:
+    missing = dict.fromkeys(("level", "level_low", "level_high", "power", "caught", "delay"), math.nan)
+    young = certificate(status=CertificateStatus.PENDING, n_healthy=0, n_degraded=0, **missing)
+    store.record(Commit(certificate=young))
+    read = store.certificate()
+    assert read is not None
+    assert same(read, young)
+
+
+def test_certificates_of_long_ago_are_forgotten(store: SqlStore) -> None:
+    for batch in (0, 1, CERTIFICATES_KEPT):
+        store.record(Commit(certificate=certificate(batch)))
+    with store._engine.connect() as connection:
+        kept = connection.execute(text("SELECT batch FROM certificates ORDER BY batch")).scalars().all()
+    assert kept == [1, CERTIFICATES_KEPT]
+
+
+def test_incident_that_goes_on_replaces_itself(store: SqlStore) -> None:
+    begun = incident(site="lhr")
+    grown = replace(begun, last_batch=6, n_members=44, rise=0.7)
+    store.record(Commit(incidents=[begun]))
+    store.record(Commit(incidents=[grown]))
+    assert store.incidents() == [grown]
+
+
+def test_incident_of_the_whole_fleet_has_no_labels(store: SqlStore) -> None:
+    everyone = replace(incident(), p_value=math.nan)
+    store.record(Commit(incidents=[everyone]))
+    (read,) = store.incidents()
+    assert read.labels == {}
+    assert same(read, everyone)
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        pytest.param({}, ["5-", "3-feed=b", "3-site=lhr", "1-site=cdg"], id="newest first"),
+        pytest.param({"limit": 2}, ["5-", "3-feed=b"], id="so many"),
+        pytest.param({"since_batch": 5}, ["5-", "3-feed=b", "3-site=lhr"], id="seen in the batch or later"),
+        pytest.param({"since_batch": 6}, ["5-"], id="seen later"),
+        pytest.param({"since_batch": 7}, [], id="none"),
+        pytest.param({"since_batch": 2, "limit": 1}, ["5-"], id="both"),
+    ],
+)
+def test_incidents_come_newest_first(store: SqlStore, question: dict[str, int], expected: list[str]) -> None:
+    found = [incident(3, 5, site="lhr"), incident(1, 2, site="cdg"), replace(incident(5, 6), n_members=900)]
+    store.record(Commit(incidents=[*found, replace(incident(3, 5, feed="b"), n_members=50)]))
+    assert [one.id for one in store.incidents(**question)] == expected
 
 
 # the lease
@@ -612,6 +705,7 @@ def test_write_that_waits_too_long_says_that_the_state_is_locked(on_disk: str) -
 OTHER_PROCESS = """
 import sys
 from datetime import UTC, datetime
+from mlma.adapters.monitor_tables import CERTIFICATES_KEPT
 from mlma.adapters.store import SqlStore
 from mlma.core.decisions import OverrideKind
 from mlma.core.records import AuditRow, Override

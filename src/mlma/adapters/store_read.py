@@ -24,6 +24,7 @@ from sqlalchemy import (
 from mlma.adapters.store_open import plain_errors
 from mlma.adapters.tables import (
     AUDIT,
+    CERTIFICATES,
     CURSORS,
     DECISIONS,
     DELIVERIES,
@@ -31,6 +32,7 @@ from mlma.adapters.tables import (
     EFFECTS,
     EXCEPTION,
     FINDINGS,
+    INCIDENTS,
     LEASES,
     META,
     OVERRIDES,
@@ -45,10 +47,12 @@ from mlma.core.blocks import PeriodTotals
 from mlma.core.decisions import EffectStatus, Phase
 from mlma.core.records import (
     AuditRow,
+    Certificate,
     Decision,
     Delivery,
     Effect,
     Finding,
+    Incident,
     Lease,
     Override,
     Rejected,
@@ -225,6 +229,20 @@ class StoreReader:
         c = FINDINGS.c
         query = select_records(Finding, FINDINGS).order_by(c.last_at.desc(), c.kind, c.subject)
         return self._list(Finding, query.where(c.closed_at.is_(None)) if open_only else query)
+
+    def certificate(self) -> Certificate | None:
+        """The certificate of the newest batch that has one."""
+        query = select_records(Certificate, CERTIFICATES).order_by(CERTIFICATES.c.batch.desc()).limit(1)
+        return next(iter(self._list(Certificate, query)), None)
+
+    def incidents(self, *, since_batch: int | None = None, limit: int | None = None) -> list[Incident]:
+        """Incidents, the newest first (by last_batch, then first_batch, then members); see the port."""
+        c = INCIDENTS.c
+        query = select_records(Incident, INCIDENTS)
+        if since_batch is not None:
+            query = query.where(c.last_batch >= since_batch)
+        order = (c.last_batch.desc(), c.first_batch.desc(), c.n_members.desc(), c.id)
+        return self._list(Incident, query.order_by(*order).limit(limit))
 
     def digests(self, *, limit: int | None = None) -> list[StoredDigest]:
         """Digests, newest first."""

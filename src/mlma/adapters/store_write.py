@@ -10,12 +10,15 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Insert, Table, bindparam, delete, update
 from sqlalchemy.dialects import sqlite
 
+from mlma.adapters.monitor_tables import CERTIFICATES_KEPT
 from mlma.adapters.store_read import FLEET
 from mlma.adapters.tables import (
+    CERTIFICATES,
     CURSORS,
     DECISIONS,
     EFFECTS,
     FINDINGS,
+    INCIDENTS,
     REJECTED,
     REQUESTS,
     SERVINGS,
@@ -27,7 +30,7 @@ from mlma.core.blocks import ACTIONS, HOLDS, REASONS, DecisionBlock, Floats
 from mlma.core.commit import Commit
 from mlma.core.decisions import Phase
 from mlma.core.errors import StoreError
-from mlma.core.records import Decision, Request, Serving
+from mlma.core.records import Certificate, Decision, Request, Serving
 
 
 def row_of(record: object, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -66,12 +69,21 @@ def apply(connection: Connection, commit: Commit) -> None:
     _put_servings(connection, commit.servings)
     _consume(connection, commit.requests)
     _put(connection, FINDINGS, commit.findings)
+    _put(connection, INCIDENTS, commit.incidents)
+    if commit.certificate is not None:
+        _put_certificate(connection, commit.certificate)
 
 
 def _put(connection: Connection, table: Table, records: Iterable[object]) -> None:
     rows = [row_of(record) for record in records]
     if rows:
         connection.execute(upsert(connection, table), rows)
+
+
+def _put_certificate(connection: Connection, certificate: Certificate) -> None:
+    """Store a certificate and forget those of long ago: each tells all that the sham streams showed so far."""
+    _put(connection, CERTIFICATES, (certificate,))
+    connection.execute(delete(CERTIFICATES).where(CERTIFICATES.c.batch <= certificate.batch - CERTIFICATES_KEPT))
 
 
 def occasion(phase: Phase, decided_at: datetime, proposed: str, version_id: str) -> str:

@@ -4,12 +4,13 @@ No queries here. A change of these classes needs a migration; a test compares th
 """
 
 from datetime import datetime
-from typing import Any, cast
 
-from sqlalchemy import JSON, BigInteger, Index, MetaData, Table, UniqueConstraint, text
-from sqlmodel import Field, SQLModel
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint, text
+from sqlmodel import Field
 
 from mlma.adapters.columns import UtcDateTime, counted_key, double_column, enum_column, time_column
+from mlma.adapters.control_table import ControlTable, table_of
+from mlma.adapters.monitor_tables import CERTIFICATES, INCIDENTS
 from mlma.core.decisions import (
     Action,
     EffectKind,
@@ -23,24 +24,17 @@ from mlma.core.decisions import (
     Role,
 )
 
-REVISION = "0001"
+__all__ = [
+    "AUDIT", "CERTIFICATES", "CURSORS", "DECISIONS", "DELIVERIES", "DIGESTS", "EFFECTS", "EXCEPTION", "FINDINGS",
+    "INCIDENTS", "LEASES", "META", "OVERRIDES", "REJECTED", "REQUESTS", "REVISION", "SERVINGS", "SOURCE_FILES",
+    "STREAMS", "VERSIONS", "ControlTable",
+]  # fmt: skip
+
+REVISION = "0002"
 """The newest migration; a database of another revision is refused."""
 
 EXCEPTION = "action <> 'keep' OR proposed <> 'keep'"
 """SQL of a decision that is not a plain keep; the index and the query must spell it the same way."""
-
-
-class ControlTable(SQLModel):
-    """Base of all tables; its own metadata, so that a program that embeds mlma keeps its tables apart."""
-
-    metadata = MetaData(
-        naming_convention={
-            "pk": "pk_%(table_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_name)s",
-            "ix": "ix_%(table_name)s_%(column_0_name)s",
-        }
-    )
 
 
 class MetaRow(ControlTable, table=True):
@@ -282,23 +276,19 @@ class DeliveryRow(ControlTable, table=True):
     error: str
 
 
-def _table(model: type[ControlTable]) -> Table:
-    return cast("Table", cast("Any", model).__table__)
-
-
-META = _table(MetaRow)
-CURSORS = _table(CursorRow)
-LEASES = _table(LeaseRow)
-STREAMS = _table(StreamRow)
-SOURCE_FILES = _table(SourceFileRow)
-REJECTED = _table(RejectedRow)
-DECISIONS = _table(DecisionRow)
-EFFECTS = _table(EffectRow)
-VERSIONS = _table(VersionRow)
-SERVINGS = _table(ServingRow)
-OVERRIDES = _table(OverrideRow)
-REQUESTS = _table(RequestRow)
-AUDIT = _table(AuditTableRow)
-FINDINGS = _table(FindingRow)
-DIGESTS = _table(DigestRow)
-DELIVERIES = _table(DeliveryRow)
+META = table_of(MetaRow)
+CURSORS = table_of(CursorRow)
+LEASES = table_of(LeaseRow)
+STREAMS = table_of(StreamRow)
+SOURCE_FILES = table_of(SourceFileRow)
+REJECTED = table_of(RejectedRow)
+DECISIONS = table_of(DecisionRow)
+EFFECTS = table_of(EffectRow)
+VERSIONS = table_of(VersionRow)
+SERVINGS = table_of(ServingRow)
+OVERRIDES = table_of(OverrideRow)
+REQUESTS = table_of(RequestRow)
+AUDIT = table_of(AuditTableRow)
+FINDINGS = table_of(FindingRow)
+DIGESTS = table_of(DigestRow)
+DELIVERIES = table_of(DeliveryRow)

@@ -11,10 +11,12 @@ from mlma.core.commit import Commit
 from mlma.core.decisions import EffectStatus, Phase
 from mlma.core.records import (
     AuditRow,
+    Certificate,
     Decision,
     Delivery,
     Effect,
     Finding,
+    Incident,
     Lease,
     Override,
     Rejected,
@@ -128,6 +130,12 @@ class ControlStore(Protocol):
 
     def findings(self, *, open_only: bool = True) -> list[Finding]:
         """Findings, newest first."""
+
+    def certificate(self) -> Certificate | None:
+        """The certificate of the newest batch that has one; those of long ago may be forgotten."""
+
+    def incidents(self, *, since_batch: int | None = None, limit: int | None = None) -> list[Incident]:
+        """Incidents, newest first (by last_batch, then first_batch); ``since_batch``: seen in it or later."""
 
     def digests(self, *, limit: int | None = None) -> list[StoredDigest]:
         """Digests, newest first."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,51 @@ from mlma.adapters.store import SqlStore
 from mlma.adapters.store_open import migration_config
 from mlma.adapters.tables import REVISION, ControlTable
 from mlma.core.commit import Commit
+from mlma.core.decisions import Action, CertificateStatus, Hold, Phase, Reason
 from mlma.core.errors import StoreError
+from mlma.core.records import Certificate, Decision, Incident
+
+NOW = datetime(2001, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
+NAN = float("nan")
+
+ROWS_OF_0001 = """
+    INSERT INTO meta VALUES ('alpha', '0.05'), ('n_shards', '2');
+    INSERT INTO cursors VALUES ('fleet', 7);
+    INSERT INTO streams VALUES (0, 'IAH', '{"site": "tx"}', 0), (1, 'ATL', '{}', 3);
+    INSERT INTO decisions VALUES
+        (7, 'batch', 0, '', '2001-03-04 05:06:07.890123', 'retrain', 'retrain', 'alarm_both', '', 24, 2.0, 4.0, 0.01,
+         0.5, 1.5, NULL, 8, '0-0-0', ''),
+        (7, 'batch', 1, '', '2001-03-04 05:06:07.890123', 'keep', 'keep', 'not_ready', '', 24, NULL, NULL, NULL, NULL,
+         NULL, NULL, 1, 'naive', '');
+    INSERT INTO effects VALUES
+        ('train-0-7-0', 'train', 0, 7, 'alarm_both', 'pending', 0, '2001-03-04 05:06:07.890123',
+         '2001-03-05 05:06:07.890123', NULL, '');
+    INSERT INTO servings VALUES (1, 0, 24, 0, '0-0-0', 'first_version', '2001-03-04 05:06:07.890123');
+"""
+"""What a daemon of the first release left behind, in its own words."""
 
 
 @pytest.fixture
 def migrated() -> Iterator[Connection]:
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
-        command.upgrade(migration_config(connection), "0001")
+        command.upgrade(migration_config(connection), "head")
         yield connection
     engine.dispose()
+
+
+@pytest.fixture
+def first_release(tmp_path: Path) -> str:
+    """A state of revision 0001 with rows in it."""
+    url = f"sqlite:///{tmp_path}/first.db"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        command.upgrade(migration_config(connection), "0001")
+        for statement in ROWS_OF_0001.split(";\n"):
+            if statement.strip():
+                connection.exec_driver_sql(statement)
+    engine.dispose()
+    return url
 
 
 def schema(connection: Connection) -> dict[str, set[str]]:
@@ -56,11 +92,11 @@ def test_revision_of_the_program_is_the_newest_migration(migrated: Connection) -
     assert ScriptDirectory.from_config(migration_config(migrated)).get_heads() == [REVISION]
 
 
-def test_revision_0001_has_what_the_tables_say(migrated: Connection) -> None:
+def test_the_newest_revision_has_what_the_tables_say(migrated: Connection) -> None:
     assert compare_metadata(MigrationContext.configure(migrated), ControlTable.metadata) == []
 
 
-def test_revision_0001_is_what_the_tables_would_make(migrated: Connection) -> None:
+def test_the_newest_revision_is_what_the_tables_would_make(migrated: Connection) -> None:
     # Alembic's comparison is blind to conditions of indexes and to WITHOUT ROWID; the written schema is not.
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
@@ -73,6 +109,55 @@ def test_revision_0001_is_what_the_tables_would_make(migrated: Connection) -> No
 def test_downgrade_takes_every_table_away(migrated: Connection) -> None:
     command.downgrade(migration_config(migrated), "base")
     assert schema(migrated) == {}
+
+
+def test_downgrade_to_0001_leaves_what_0001_made(migrated: Connection) -> None:
+    command.downgrade(migration_config(migrated), "0001")
+    left = schema(migrated)
+    assert len(left) > 16
+    assert not {name for name in left if "incident" in name or "certificate" in name}
+
+
+def test_state_of_the_first_release_is_brought_up_to_date_and_keeps_its_rows(first_release: str) -> None:
+    with SqlStore(first_release, create=True) as store:
+        assert store.meta() == {"alpha": "0.05", "n_shards": "2"}
+        assert store.cursor() == 7
+        assert [(s.id, s.name, s.labels) for s in store.streams()] == [(0, "IAH", {"site": "tx"}), (1, "ATL", {})]
+        alarm, young = store.decisions()
+        assert (alarm.reason, alarm.action, alarm.decided_at) == (Reason.ALARM_BOTH, Action.RETRAIN, NOW)
+        assert (alarm.effect, alarm.n_reference) == (0.5, 8)
+        assert (young.reason, young.version_id) == (Reason.NOT_READY, "naive")
+        assert [effect.id for effect in store.effects()] == ["train-0-7-0"]
+        assert [serving.reason for serving in store.servings()] == [Reason.FIRST_VERSION]
+        assert (store.certificate(), store.incidents()) == (None, [])
+
+
+def test_state_of_the_first_release_takes_what_this_one_records(first_release: str) -> None:
+    decided = [
+        Decision(
+            stream_id=i, batch=8, phase=Phase.BATCH, action=Action.KEEP, proposed=Action.KEEP, reason=reason,
+            held_by=Hold.NOTHING, decided_at=NOW,
+        )
+        for i, reason in enumerate((Reason.INCIDENT, Reason.UNCERTIFIED))
+    ]  # fmt: skip
+    certificate = Certificate(
+        batch=8, test="moderated", status=CertificateStatus.PENDING, promised=0.05, level=NAN, level_low=NAN,
+        level_high=NAN, n_healthy=0, rise=0.5, power=NAN, caught=NAN, delay=NAN, n_degraded=0,
+    )  # fmt: skip
+    incident = Incident(
+        id="8-site=tx", labels={"site": "tx"}, first_batch=8, last_batch=8, n_members=1, rise=0.4, p_value=0.001
+    )
+    with SqlStore(first_release, create=True) as store:
+        store.record(Commit(cursor=8, decisions=decided, certificate=certificate, incidents=[incident]))
+    with SqlStore(first_release) as store:  # brought up to date once, it is opened by every command
+        assert [d.reason for d in store.decisions(batch=8)] == [Reason.INCIDENT, Reason.UNCERTIFIED]
+        assert repr(store.certificate()) == repr(certificate)
+        assert store.incidents() == [incident]
+
+
+def test_reading_a_state_of_the_first_release_says_what_to_type(first_release: str) -> None:
+    with pytest.raises(StoreError, match=r"has revision 0001, this program needs revision 0002.*mlma run"):
+        SqlStore(first_release)
 
 
 def test_state_is_opened_again_without_creating(state: Path) -> None:
@@ -103,20 +188,20 @@ def test_state_whose_creation_was_killed_is_created_again(tmp_path: Path) -> Non
 
 def test_older_state_is_refused_and_named(state: Path) -> None:
     set_revision(state, "0000")
-    with pytest.raises(StoreError, match=r"has revision 0000, this program needs revision 0001.*mlma run"):
+    with pytest.raises(StoreError, match=r"has revision 0000, this program needs revision 0002.*mlma run"):
         SqlStore(f"sqlite:///{state}")
 
 
 def test_older_state_without_a_way_up_is_refused_when_creating(state: Path) -> None:
     set_revision(state, "0000")
-    with pytest.raises(StoreError, match=r"cannot be brought to revision 0001.*0000"):
+    with pytest.raises(StoreError, match=r"cannot be brought to revision 0002.*0000"):
         SqlStore(f"sqlite:///{state}", create=True)
 
 
 @pytest.mark.parametrize("create", [False, True])
 def test_newer_state_is_refused_and_named(state: Path, *, create: bool) -> None:
-    set_revision(state, "0002")
-    with pytest.raises(StoreError, match=r"has revision 0002, this program knows revisions up to 0001"):
+    set_revision(state, "0003")
+    with pytest.raises(StoreError, match=r"has revision 0003, this program knows revisions up to 0002"):
         SqlStore(f"sqlite:///{state}", create=create)
 
 
