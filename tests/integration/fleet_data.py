@@ -101,4 +101,6 @@ def outcome(store: ControlStore) -> dict[str, object]:
         ],
         "files": [(file.seq, file.path, file.n_admitted, file.n_rejected, file.n_late) for file in store.files()],
         "rejected": store.rejected(),
+        "certificate": repr(store.certificate()),
+        "incidents": [repr(incident) for incident in store.incidents()],
     }

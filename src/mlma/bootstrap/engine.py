@@ -81,6 +81,7 @@ def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | N
         "train_window": str(wanted.train_window),
         "n_shards": known.get("n_shards", str(_n_shards(settings))),
         "alpha": str(settings.testing.alpha),
+        "fallback_every": str(settings.life.fallback_every),
         "policy": settings.policy,
         "model": settings.model.name,
         "loss": str(settings.testing.loss),

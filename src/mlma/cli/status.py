@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlma.core.explanation import StreamCount
-    from mlma.runtime.overview import DaemonView, Overview, QuarantineView
+    from mlma.core.incident_view import IncidentView
+    from mlma.runtime.overview import DaemonView, LossTestView, Overview, QuarantineView
+
+INCIDENTS_SHOWN = 5
 
 
 def status(state: StateOption = STATE, as_json: JsonOption = False) -> None:
-    """Show on one screen how the fleet is: daemon, batches, alarms, orders, rejected rows, loss against naive.
+    """Show on one screen how the fleet is: daemon, batches, alarms, the test's certificate, incidents, orders, rows.
 
     Works whether the daemon runs or not, and says which.
 
@@ -35,12 +38,14 @@ def _fields(view: "Overview") -> dict[str, object]:
 
 
 def lines(view: "Overview") -> list[tuple[str, str]]:
-    """Labels and texts of the screen, at most 22."""
+    """Labels and texts of the screen, at most 31."""
     shown = [
         ("daemon", daemon_words(view.daemon)),
         ("streams", f"{view.n_streams:,}: {view.n_champions:,} served by a champion, {view.n_fallback:,} by naive"),
         ("batches", _batches(view)),
         ("last batch", _last(view)),
+        *test_lines(view.loss_test),
+        *incident_lines(view.incidents),
         ("loss / naive", _loss(view)),
         ("versions", f"{view.n_versions:,} trained; {view.n_pending_effects:,} trainings pending"),
         ("orders", f"{_counts(view.overrides) or 'no'} overrides; {view.n_open_requests:,} open requests"),
@@ -75,6 +80,26 @@ def _last(view: "Overview") -> str:
     held = f"; held: {_counts(last.held)}" if last.held else ""
     done = _counts(last.actions) or "all kept"
     return f"{last.n_tested:,} of {last.n_judged:,} tested, {last.alarms:,} alarms; {done}{held}"
+
+
+def test_lines(test: "LossTestView") -> list[tuple[str, str]]:
+    """What the test promised and what was measured; what decides instead while it is not armed."""
+    from mlma.runtime.monitor_words import certificate_lines
+
+    told = certificate_lines(test.certificate, policy=test.policy, fallback_every=test.fallback_every)
+    return [("loss test" if not row else "", text) for row, text in enumerate(told)]
+
+
+def incident_lines(incidents: "Sequence[IncidentView]") -> list[tuple[str, str]]:
+    """Incidents that go on, the largest ones."""
+    from mlma.runtime.monitor_words import incident_words
+
+    if not incidents:
+        return [("incidents", "none goes on")]
+    told = [incident_words(incident) for incident in incidents[:INCIDENTS_SHOWN]]
+    if len(incidents) > INCIDENTS_SHOWN:
+        told.append(f"and {len(incidents) - INCIDENTS_SHOWN:,} more: mlma incidents --open")
+    return [("incidents" if not row else "", text) for row, text in enumerate(told)]
 
 
 def _loss(view: "Overview") -> str:

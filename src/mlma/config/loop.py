@@ -181,6 +181,12 @@ class LifeSection(Section):
     """When a candidate may serve and how trainings are repeated."""
 
     cooldown: int = Field(_LIFE.cooldown, ge=0, description="batches after a training before the next one, from 0")
+    fallback_every: int = Field(
+        _LIFE.fallback_every,
+        ge=1,
+        description="batches after a training until the next one while the test is not armed: its certificate "
+        "failed, and the calendar decides instead; from 1",
+    )
     proof: bool = Field(
         _LIFE.proof, description="true: a candidate serves only if it beats the champion; false: the latest serves"
     )

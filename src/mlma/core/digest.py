@@ -12,8 +12,10 @@ from itertools import chain, islice
 
 from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase, Reason
 from mlma.core.digest_attention import attention
+from mlma.core.digest_monitor import incidents_seen, is_armed, measured
 from mlma.core.digest_parts import (
     SHOWN,
+    SHOWN_BRIEFLY,
     Digest,
     DigestInputs,
     Entry,
@@ -32,8 +34,8 @@ from mlma.core.digest_words import WIDTH, count, lead, minute, rise, some
 from mlma.core.records import Decision, Effect
 
 __all__ = [
-    "MAX_LINES", "SHOWN", "WIDTH", "Digest", "DigestInputs", "Entry", "FindingKind", "RejectedCount", "Section",
-    "losing_streaks", "make_digest", "render", "to_json",
+    "MAX_LINES", "SHOWN", "SHOWN_BRIEFLY", "WIDTH", "Digest", "DigestInputs", "Entry", "FindingKind", "RejectedCount",
+    "Section", "losing_streaks", "make_digest", "render", "to_json",
 ]  # fmt: skip
 
 _ROOM = WIDTH - 5  # columns after the number of an entry
@@ -62,6 +64,7 @@ def make_digest(inputs: DigestInputs) -> Digest:
         healed=healed,
         pending=pending,
         needs_you=needs,
+        incidents=incidents_seen(inputs),
         cost=_cost(inputs),
         honesty=_honesty(inputs),
         files=_files(inputs),
@@ -71,10 +74,10 @@ def make_digest(inputs: DigestInputs) -> Digest:
     )
 
 
-def _section(summary: str, n: int, entries: Iterable[Entry]) -> Section:
+def _section(summary: str, n: int, entries: Iterable[Entry], *, shown: int = SHOWN_BRIEFLY) -> Section:
     """Take the first examples of ``n``; the others are never written, however many there are."""
-    shown = tuple(islice(entries, SHOWN))
-    return Section(summary=summary, entries=shown, n_more=n - len(shown))
+    told = tuple(islice(entries, shown))
+    return Section(summary=summary, entries=told, n_more=n - len(told))
 
 
 def _subject(inputs: DigestInputs, needs: Section) -> str:
@@ -83,7 +86,8 @@ def _subject(inputs: DigestInputs, needs: Section) -> str:
         return f"mlma: no news, all {count(inputs.n_streams, 'stream')} within reference"
     alarms = count(sum(map(is_alarm, inputs.decisions)), "alarm")
     urgent = f"{n_needs:,} need you" if n_needs != 1 else "1 needs you"
-    return f"mlma: {urgent}, {alarms}, {count(inputs.n_streams, 'stream')}"
+    storms = f", {count(len(inputs.incidents), 'incident')}" if inputs.incidents else ""
+    return f"mlma: {urgent}, {alarms}{storms}, {count(inputs.n_streams, 'stream')}"
 
 
 def _scope(inputs: DigestInputs) -> str:
@@ -161,7 +165,7 @@ def _training(effect: Effect, inputs: DigestInputs) -> str:
 def _needs_you(inputs: DigestInputs) -> Section:
     items = attention(inputs)
     entries = (Entry(text=item.text, command=item.command) for item in items)
-    return _section(count(len(items), "item") if items else "none", len(items), entries)
+    return _section(count(len(items), "item") if items else "none", len(items), entries, shown=SHOWN)
 
 
 def _cost(inputs: DigestInputs) -> str:
@@ -173,16 +177,17 @@ def _cost(inputs: DigestInputs) -> str:
     return f"{spent}; loss {inputs.loss_ratio_mean:.2f} of naive (median {inputs.loss_ratio_median:.2f})"
 
 
-def _honesty(inputs: DigestInputs) -> tuple[str, str, str]:
-    """Set what was promised beside what was seen.
+def _honesty(inputs: DigestInputs) -> tuple[str, str, str, str]:
+    """Set what was promised beside what was seen, and beside what sham streams measured.
 
     Alarms include true ones, so their number does not measure the false-alarm rate; it bounds it from above.
     A challenger that beat the champion confirms an alarm; one that lost does not refute it, since
-    retraining cannot mend everything, so the rest is called not confirmed, never false.
+    retraining cannot mend everything, so the rest is called not confirmed, never false. Only on sham streams
+    is it known which alarms are false: the last line is what the certificate says.
     """
     n = inputs.n_tested
     if not n:
-        return "nothing was tested, so nothing was promised", "seen: none", "confirmed: none"
+        return "nothing was tested, so nothing was promised", "seen: none", "confirmed: none", measured(inputs)
     alarms = {(d.stream_id, d.batch) for d in inputs.decisions if is_alarm(d)}
     proofs = {(d.stream_id, d.batch): d.reason for d in inputs.decisions if d.phase is Phase.PROMOTION}
     outcomes = Counter(proofs.get(alarm) for alarm in alarms)
@@ -192,6 +197,7 @@ def _honesty(inputs: DigestInputs) -> tuple[str, str, str]:
         f"promised: at most {_few(inputs.alpha * n)} false on average ({_share(inputs.alpha)} of {count(n, 'test')})",
         f"seen: {count(len(alarms), 'alarm')} ({_share(len(alarms) / n)}), true ones among them",
         f"confirmed by proof: {won:,}; not: {rest:,} ({lost:,} lost, {rest - lost:,} open)",
+        measured(inputs),
     )
 
 
@@ -229,7 +235,12 @@ def _suppressed(inputs: DigestInputs, healed: Section, pending: Section, needs: 
 
 
 def _is_quiet(inputs: DigestInputs) -> bool:
-    """Whether every stream was tested and none alarmed; only then is silence health."""
+    """Whether every stream was tested by an armed test and none alarmed, alone or with others.
+
+    Only then is silence health.
+    """
+    if inputs.incidents or not is_armed(inputs):
+        return False
     return inputs.n_streams_tested == inputs.n_streams > 0 and not latest_alarms(inputs)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlma.core.decisions import Action, EffectStatus, Hold, Phase, Reason
+from mlma.core.digest_monitor import is_armed, unarmed
 from mlma.core.digest_parts import (
     ORDERS_HOLD,
     DigestInputs,
@@ -59,6 +60,7 @@ def attention(inputs: DigestInputs) -> list[Item]:
     """Everything that needs a person, most severe first, then by effect times streams."""
     questions: tuple[Callable[[DigestInputs], list[Item]], ...] = (
         _stopped,
+        _unarmed,
         _unread,
         _undelivered,
         _held_by_orders,
@@ -83,6 +85,13 @@ def _stopped(inputs: DigestInputs) -> list[Item]:
         return []
     text = "no daemon is running" if seen is None else f"the daemon has been silent since {minute(seen)}"
     return [Item(severity=Severity.CRITICAL, weight=math.inf, text=text, command="mlma doctor")]
+
+
+def _unarmed(inputs: DigestInputs) -> list[Item]:
+    """A test that raises more false alarms than promised: no alarm counts until it is mended."""
+    if is_armed(inputs):
+        return []
+    return [Item(severity=Severity.CRITICAL, weight=math.inf, text=unarmed(inputs), command="mlma status")]
 
 
 def _unread(inputs: DigestInputs) -> list[Item]:

@@ -11,10 +11,13 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 
 from mlma.core.decisions import Action, Hold, Phase, Reason, RejectReason
-from mlma.core.records import Decision, Effect, Finding, Override, Request
+from mlma.core.incident_view import IncidentView
+from mlma.core.records import Certificate, Decision, Effect, Finding, Override, Request
 
 SHOWN = 5
-"""Examples in a section; the rest is counted."""
+"""What needs a person, at most; the rest is counted."""
+SHOWN_BRIEFLY = 3
+"""Examples in every other section: what healed, waits or passed over the fleet leaves room for what needs someone."""
 
 ALARMS = frozenset({Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH})
 ORDERS_HOLD = frozenset({Hold.FROZEN, Hold.PINNED})
@@ -69,6 +72,10 @@ class DigestInputs:
         The last closed batch; None before the first.
     alpha
         Promised false-alarm rate a test, in (0, 1).
+    certificate
+        The newest of the loss test; None before the first.
+    incidents
+        Seen in a batch of the period, in any order.
     effects
         Pending ones, and those that failed in the period.
     findings
@@ -106,6 +113,8 @@ class DigestInputs:
     n_tested: int = 0
     n_streams_tested: int = 0
     last_batch: int | None = None
+    certificate: Certificate | None = None
+    incidents: Sequence[IncidentView] = ()
     effects: Sequence[Effect] = ()
     findings: Sequence[Finding] = ()
     overrides: Sequence[Override] = ()
@@ -156,8 +165,9 @@ class Digest:
     healed: Section
     pending: Section
     needs_you: Section
+    incidents: Section
     cost: str
-    honesty: tuple[str, str, str]
+    honesty: tuple[str, str, str, str]
     files: str
     orders: str
     suppressed: str

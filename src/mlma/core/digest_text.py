@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from datetime import datetime
 
-from mlma.core.digest_parts import SHOWN, Digest, Section
+from mlma.core.digest_parts import Digest, Section
 from mlma.core.digest_words import WIDTH, minute
 
 MAX_LINES = 40
@@ -25,6 +25,8 @@ def render(digest: Digest) -> str:
         "",
         *_section("NEEDS YOU", digest.needs_you),
         "",
+        *_section("INCIDENTS", digest.incidents),
+        "",
         _row("COST", digest.cost),
         _row("HONESTY", digest.honesty[0]),
         *(_INDENT + line for line in digest.honesty[1:]),
@@ -39,7 +41,7 @@ def render(digest: Digest) -> str:
 
 def _section(heading: str, section: Section) -> list[str]:
     lines = [_row(heading, section.summary)]
-    for number, entry in enumerate(section.entries[:SHOWN], start=1):
+    for number, entry in enumerate(section.entries, start=1):
         lines.append(f"  {number}. {entry.text}")
         if entry.command:
             lines.append(f"     {entry.command}")

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlma.core.blocks import Floats, Ints
-from mlma.core.records import Decision, Effect, Override, Request, Stream, Version
+from mlma.core.incident_view import IncidentView
+from mlma.core.records import Certificate, Decision, Effect, Override, Request, Stream, Version
 
 Times = NDArray[np.datetime64]
 
@@ -79,6 +80,10 @@ class Explanation:
         The newest comparison of a candidate, or the newest training that failed.
     served, champion
         Version of the last batch, and the one that serves now; None means seasonal naive.
+    certificate
+        The newest of the fleet's test; None before the first.
+    incidents
+        Of the last batch whose label set is among the stream's labels, the smallest label set first.
     overrides, effects, requests
         That hold now, are pending, and wait for the next tick; of this stream.
     previous
@@ -93,6 +98,8 @@ class Explanation:
     candidate: Decision | None
     served: Version | None
     champion: Version | None
+    certificate: Certificate | None
+    incidents: tuple[IncidentView, ...]
     overrides: tuple[Override, ...]
     effects: tuple[Effect, ...]
     requests: tuple[Request, ...]

@@ -83,6 +83,9 @@ class TestingSettings:
     fleet: FleetRule = FleetRule.NONE
     effect_floor: float = 0.05  # smallest relative rise of the loss that may alarm
     min_outcomes: float = 0.25  # share of a batch's targets that must be scored
+    common: bool = True  # take out what the fleet has in common, and test it by itself
+    season: int = 1  # batches after which a season repeats, such as 7 for daily batches; 1 for none
+    sham_rise: float = 0.25  # relative rise of the loss of degraded sham streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,7 @@ class LifeSettings:
     warmup: int  # slots after the anchor before the first batch is looked at
     min_rows: int  # clean observations in the train window that a training needs
     cooldown: int = 2  # batches after a training before the next one
+    fallback_every: int = 13  # batches after a training until the next one, while the test is not armed
     proof: bool = True  # False: the latest version serves without a comparison (baselines only)
     promotion_floor: float = 0.0  # relative gain on the held-out targets that a challenger must show
     training_deadline: timedelta = timedelta(minutes=30)

@@ -24,6 +24,7 @@ from mlma.core.digest import (
     to_json,
 )
 from mlma.core.errors import OperationError, RetryLaterError
+from mlma.core.incident_view import IncidentView, view
 from mlma.core.records import Decision, Delivery, Effect, Finding, Override, Rejected, SourceFile, StoredDigest, Stream
 from mlma.core.schedule import Schedule
 from mlma.runtime.cron import next_due
@@ -88,6 +89,8 @@ def gather(
         n_tested=int(totals.n_tested.sum()),
         n_streams_tested=int((totals.n_tested > 0).sum()),
         last_batch=cursor,
+        certificate=store.certificate(),
+        incidents=_incidents(store, schedule, n_batches=totals.n_batches),
         effects=_effects(store, first, until),
         findings=[f for f in store.findings(open_only=False) if f.closed_at is None or first <= f.closed_at < until],
         overrides=active,
@@ -229,6 +232,15 @@ def _close_finding(store: ControlStore, target: str, now: datetime) -> None:
     if known is not None:
         store.record(Commit(findings=[replace(known, last_at=now, closed_at=now)]))
         log.info("delivery_recovered", target=target)
+
+
+def _incidents(store: ControlStore, schedule: Schedule | None, *, n_batches: int) -> list[IncidentView]:
+    """Incidents seen in the last ``n_batches`` batches: those that were closed in the period."""
+    cursor = store.cursor()
+    if cursor is None or not n_batches:
+        return []
+    found = store.incidents(since_batch=cursor - n_batches + 1)
+    return [view(incident, schedule=schedule, cursor=cursor) for incident in found]
 
 
 def _files(store: ControlStore, since: datetime, until: datetime) -> list[SourceFile]:

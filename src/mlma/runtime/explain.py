@@ -22,11 +22,13 @@ from mlma.core.explanation import (
     Targets,
     Times,
 )
+from mlma.core.incident_view import IncidentView, concerns, view
 from mlma.core.overrides import is_active
 from mlma.core.records import NAIVE, Decision, Override, Request, Stream, Version
 from mlma.core.schedule import Schedule
 from mlma.core.selection import parse
 from mlma.runtime.explain_words import facts, ratio
+from mlma.runtime.monitor_words import monitored
 from mlma.runtime.ports import ControlStore, History
 
 __all__ = ["Explanation", "FleetView", "explain", "find_stream", "fleet_view"]
@@ -112,12 +114,13 @@ def explain(
     exceptions = store.decisions(stream_id=stream.id, exceptions_only=True, limit=max(PREVIOUS, 4 * last))
     versions = {version.id: version for version in store.versions(stream_id=stream.id)}
     servings = store.servings(stream_id=stream.id)
-    decision = batches[0] if batches else None
+    decision, meta = batches[0] if batches else None, store.meta()
     candidate = next((d for d in exceptions if d.phase is Phase.PROMOTION), None)
     served = versions.get(decision.version_id) if decision else None
     champion = versions.get(servings[-1].version_id) if servings else None
     holding = tuple(o for o in store.overrides() if is_active(o, now) and _concerns(o, stream))
     pending = tuple(e for e in store.effects(status=EffectStatus.PENDING) if e.stream_id == stream.id)
+    certificate, incidents = store.certificate(), _incidents(store, schedule, stream, decision)
     waiting = tuple(r for r in store.requests(open_only=True) if _concerns(r, stream))
     return Explanation(
         stream=stream,
@@ -128,6 +131,8 @@ def explain(
         candidate=candidate,
         served=served,
         champion=champion,
+        certificate=certificate,
+        incidents=incidents,
         overrides=holding,
         effects=pending,
         requests=waiting,
@@ -135,11 +140,25 @@ def explain(
         facts=facts(
             decision=decision, candidate=candidate, served=served, champion=champion, overrides=holding,
             effects=pending, requests=waiting,
+            monitored=monitored(decision, certificate, incidents, versions.values(), meta),
         ),
-        targets=_targets(history, schedule, stream, batches, shard=stream.id % n_shards(store.meta())),
+        targets=_targets(history, schedule, stream, batches, shard=stream.id % n_shards(meta)),
         losses=_losses(batches[::-1], schedule),
         marks=_marks(exceptions, batches, schedule),
     )  # fmt: skip
+
+
+def _incidents(
+    store: ControlStore, schedule: Schedule, stream: Stream, decision: Decision | None
+) -> tuple[IncidentView, ...]:
+    """Incidents of the decision's batch that a stream belongs to, the smallest label set first."""
+    if decision is None:
+        return ()
+    cursor = store.cursor()
+    found = store.incidents(since_batch=decision.batch)
+    mine = [incident for incident in found if concerns(stream.labels, incident, decision.batch)]
+    mine.sort(key=lambda incident: (-len(incident.labels), incident.n_members, incident.id))
+    return tuple(view(incident, schedule=schedule, cursor=cursor) for incident in mine)
 
 
 def n_shards(meta: Mapping[str, str]) -> int:

@@ -1,7 +1,7 @@
 """The sentences of `mlma explain`: numbers and codes of a decision in the engineer's words."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Reason
@@ -27,7 +27,9 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.ALARM_ADAPTIVE: "the loss rose above the adaptive reference",
     Reason.ALARM_ANCHORED: "the loss rose above the anchored reference: a slow slide",
     Reason.ALARM_BOTH: "the loss rose above the adaptive and the anchored reference",
+    Reason.INCIDENT: "the loss rose together with others: one incident, not an alarm of this stream",
     Reason.SMALL_EFFECT: "the loss rose significantly, but by less than the effect floor",
+    Reason.UNCERTIFIED: "the test's certificate failed, so the calendar decides instead",
     Reason.CALENDAR: "the policy's calendar is due",
     Reason.ALWAYS: "the policy retrains after every batch",
     Reason.REQUESTED: "an engineer asked for it",
@@ -98,8 +100,9 @@ def facts(
     overrides: Iterable[Override],
     effects: Iterable[Effect],
     requests: Iterable[Request],
+    monitored: Sequence[Fact] = (),
 ) -> tuple[Fact, ...]:
-    """Lines of an explanation, the decision first."""
+    """Lines of an explanation, the decision first; ``monitored`` follow what was tested."""
     if decision is None:
         lines = [Fact(label="decision", text="none yet: no batch of this stream was judged")]
     else:
@@ -107,6 +110,7 @@ def facts(
             Fact(label="decision", text=decided(decision)),
             Fact(label="held by", text=holding(decision, overrides)),
             Fact(label="tested", text=verdict(decision)),
+            *monitored,
             Fact(label="mean loss", text=losses(decision)),
             Fact(label="naive", text=against_naive(decision)),
             Fact(label="served by", text=version_words(served, decision.version_id)),

@@ -11,11 +11,13 @@ from mlma.core.blocks import Floats
 from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase
 from mlma.core.digest_parts import is_alarm
 from mlma.core.explanation import StreamCount
+from mlma.core.incident_view import IncidentView, by_size, view
 from mlma.core.overrides import held, is_active
-from mlma.core.records import NAIVE, Decision, Finding, Lease, Rejected, Serving, SourceFile
+from mlma.core.records import NAIVE, Certificate, Decision, Finding, Lease, Rejected, Serving, SourceFile
 from mlma.core.schedule import Schedule
 from mlma.runtime.answers import DAEMON_SILENT
 from mlma.runtime.explain_words import ratio
+from mlma.runtime.monitor_words import fallback_of
 from mlma.runtime.ports import ControlStore
 
 SHOWN = 3
@@ -69,6 +71,16 @@ class LossView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossTestView:
+    """Whether the loss test keeps its promise; ``certificate`` is None before the first."""
+
+    is_armed: bool
+    certificate: Certificate | None
+    policy: str  # empty before the state has one
+    fallback_every: int | None  # batches of the calendar that decides while the test is not armed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """A state on one screen."""
 
@@ -82,6 +94,8 @@ class Overview:
     n_versions: int
     last: BatchView | None
     loss: LossView
+    loss_test: LossTestView
+    incidents: tuple[IncidentView, ...]  # seen in the last batch, by members times rise, the largest first
     n_pending_effects: int
     n_open_requests: int
     overrides: Mapping[str, int]  # active, by kind
@@ -127,6 +141,7 @@ def overview(store: ControlStore, schedule: Schedule | None, now: datetime) -> O
     totals = store.totals(since=ALL_TIME, until=now + timedelta(days=1))
     champions = serving_ids(store.servings())
     findings = store.findings(open_only=True)
+    going_on = [] if cursor is None else store.incidents(since_batch=cursor)
     return Overview(
         now=now,
         daemon=daemon_view(store.lease(), now),
@@ -138,6 +153,8 @@ def overview(store: ControlStore, schedule: Schedule | None, now: datetime) -> O
         n_versions=len(versions),
         last=None if cursor is None else batch_view(cursor, decisions),
         loss=_loss_view(decisions, totals.loss, totals.naive_loss),
+        loss_test=loss_test_view(store.certificate(), store.meta()),
+        incidents=tuple(by_size(view(incident, schedule=schedule, cursor=cursor) for incident in going_on)),
         n_pending_effects=len(store.effects(status=EffectStatus.PENDING)),
         n_open_requests=len(store.requests(open_only=True)),
         overrides=Counter(str(o.kind) for o in store.overrides() if is_active(o, now)),
@@ -154,6 +171,16 @@ def daemon_view(lease: Lease | None, now: datetime) -> DaemonView:
         is_up=age is not None and age <= DAEMON_SILENT,
         age_s=None if age is None else max(0.0, age.total_seconds()),
         lease=lease,
+    )
+
+
+def loss_test_view(certificate: Certificate | None, meta: Mapping[str, str]) -> LossTestView:
+    """Whether alarms count, and what decides when they do not."""
+    return LossTestView(
+        is_armed=certificate is None or certificate.is_armed,
+        certificate=certificate,
+        policy=meta.get("policy", ""),
+        fallback_every=fallback_of(meta),
     )
 
 

@@ -216,5 +216,7 @@ def outcome(store: ControlStore) -> dict[str, object]:
         ],
         "files": [(f.seq, f.path, f.n_admitted, f.n_rejected, f.n_late) for f in store.files()],
         "rejected": store.rejected(),
+        "certificate": repr(store.certificate()),
+        "incidents": [repr(incident) for incident in store.incidents()],
         "requests": [replace(r, consumed_at=at) for r in store.requests()],
     }
