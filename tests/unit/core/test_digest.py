@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mlma.core.decisions import (
     Action,
+    CertificateStatus,
     EffectKind,
     EffectStatus,
     Hold,
@@ -24,6 +25,7 @@ from mlma.core.decisions import (
 )
 from mlma.core.digest import (
     MAX_LINES,
+    SHOWN_BRIEFLY,
     WIDTH,
     DigestInputs,
     RejectedCount,
@@ -33,7 +35,9 @@ from mlma.core.digest import (
     to_json,
 )
 from mlma.core.digest_attention import attention
-from mlma.core.records import Decision, Effect, Finding, Override, Request
+from mlma.core.digest_monitor import span
+from mlma.core.incident_view import IncidentView, label_set
+from mlma.core.records import Certificate, Decision, Effect, Finding, Override, Request
 
 NOW = datetime(2001, 3, 6, 7, 0, tzinfo=UTC)
 SINCE = NOW - timedelta(days=1)
@@ -119,6 +123,48 @@ def override(identity=3, kind=OverrideKind.FREEZE):
     )
 
 
+def certificate(**changes):
+    base = Certificate(
+        batch=9,
+        test="moderated",
+        status=CertificateStatus.CERTIFIED,
+        promised=0.05,
+        level=0.0463,
+        level_low=0.0412,
+        level_high=0.0521,
+        n_healthy=8412,
+        rise=0.25,
+        power=0.71,
+        caught=0.97,
+        delay=1.0,
+        n_degraded=901,
+    )
+    return replace(base, **changes)
+
+
+FAILED = {"status": CertificateStatus.FAILED, "level": 0.192, "level_low": 0.171, "level_high": 0.213}
+PENDING = {"status": CertificateStatus.PENDING, "n_healthy": 120}
+
+
+def incident(n_members=41, rise=0.63, *, first=7, last=9, goes_on=False, **labels):
+    """An incident in days: batch 7 is 3 March."""
+    midnight = datetime(2001, 2, 24, tzinfo=UTC)
+    words = label_set(labels)
+    return IncidentView(
+        id=f"{first}-{words}",
+        label_set=words,
+        labels=labels,
+        first_batch=first,
+        last_batch=last,
+        starts_at=midnight + timedelta(days=first),
+        ends_at=midnight + timedelta(days=last + 1),
+        goes_on=goes_on,
+        n_members=n_members,
+        rise=rise,
+        p_value=1e-9,
+    )
+
+
 def page(**changes):
     return render(make_digest(inputs(**changes)))
 
@@ -139,7 +185,7 @@ def test_silence_is_proven_to_be_health():
 
 def test_every_section_is_present_even_when_empty():
     text = page()
-    for heading in ("HEALED", "PENDING", "NEEDS YOU", "ORDERS", "LEFT OUT"):
+    for heading in ("HEALED", "PENDING", "NEEDS YOU", "INCIDENTS", "ORDERS", "LEFT OUT"):
         assert f"{heading:<10}none\n" in text
     for heading in ("COST", "HONESTY", "DATA", "HEARTBEAT"):
         assert f"\n{heading:<10}" in text
@@ -239,8 +285,8 @@ def test_pending_lists_what_is_held_then_what_is_trained():
         "IAH: retrain held: cooling_down (alarm_both +34 %)",
         "ATL: training since 2001-03-06 06:50 (alarm_both), try 2",
         "ORD: training since 2001-03-06 06:50 (alarm_both)",
-        "DFW: training since 2001-03-06 06:50 (alarm_both)",
     ]
+    assert digest.pending.n_more == 1
 
 
 @pytest.mark.parametrize(
@@ -320,6 +366,11 @@ def test_a_late_training_says_so():
             "mlma doctor",
         ),
         ({"last_tick_at": None}, "no daemon is running", "mlma doctor"),
+        (
+            {"certificate": certificate(**FAILED)},
+            "loss test NOT ARMED: 19.2 % false alarms where 5 % are promised",
+            "mlma status",
+        ),
         ({"findings": [finding("clock_skew", "node-2")]}, "node-2: it broke", "mlma status"),
         (
             {"decisions": [held_back(phase=Phase.REQUEST, by=Hold.NO_FORMER_CHAMPION, proposed=Action.ROLL_BACK)]},
@@ -340,6 +391,9 @@ def test_each_trouble_has_one_sentence_and_the_command_to_type(changes, text, co
         {"decisions": [decision()]},  # an alarm that mlma takes care of
         {"decisions": [decision()], "losing_streaks": {1: 1}},  # one lost comparison may be chance
         {"losing_streaks": {1: 5}},  # no alarm any more
+        {"certificate": certificate()},
+        {"certificate": certificate(**PENDING)},  # too few sham tests to say
+        {"incidents": [incident(site="lhr")]},  # it has its own section
         {"findings": [finding("stream_silent", closed_at=NOW)]},
         {"findings": [finding("source_failed", last_at=SINCE - timedelta(days=3))]},  # told in its own digest
         {"rejected": [RejectedCount(reason=RejectReason.DUPLICATE, count=10, worst_stream="IAH")]},  # 1.0 %
@@ -359,6 +413,18 @@ def test_needs_are_ranked_by_severity_then_by_effect_times_streams():
         )
     )
     assert [item.command for item in found] == ["mlma doctor", "mlma lift 3", "mlma lift 4", "mlma explain DFW"]
+
+
+def test_a_test_that_is_not_armed_comes_before_every_stream():
+    troubles = {
+        "decisions": [held_back(0), decision(2, action=Action.ESCALATE, effect=50.0)],
+        "holders": {0: 3},
+        "findings": [finding(kind, "DFW") for kind in ("model_failed", "delivery_failed")],
+        "unreadable": ["inbox/march.parquet"],
+    }
+    found = attention(inputs(certificate=certificate(**FAILED), **troubles))
+    assert found[0].command == "mlma status"
+    assert found[0].severity > found[3].severity
 
 
 def test_streams_under_one_override_are_one_item():
@@ -416,7 +482,111 @@ def test_promised_alarms_stand_beside_those_seen_and_confirmed():
         "promised: at most 47 false on average (5 % of 940 tests)",
         "seen: 4 alarms (0.426 %), true ones among them",
         "confirmed by proof: 1; not: 3 (1 lost, 2 open)",
+        "sham tests: none so far, 5 % promised: no certificate",
     )
+
+
+@pytest.mark.parametrize(
+    ("made", "line"),
+    [
+        (None, "sham tests: none so far, 5 % promised: no certificate"),
+        (certificate(), "sham tests: 5 % promised, 4.63 % [4.12, 5.21] measured: certified"),
+        (certificate(**PENDING), "sham tests: 5 % promised, 120 are too few to say: pending"),
+        (
+            certificate(status=CertificateStatus.PENDING, n_healthy=0, level=float("nan")),
+            "sham tests: 5 % promised, 0 are too few to say: pending",
+        ),
+        (certificate(**FAILED), "sham tests: 5 % promised, 19.2 % [17.1, 21.3] measured: FAILED"),
+        (
+            certificate(level_low=float("nan"), level_high=float("nan")),
+            "sham tests: 5 % promised, 4.63 % measured: certified",
+        ),
+        (
+            certificate(promised=0.0025, level=0.0021, level_low=0.00185, level_high=0.0024),
+            "sham tests: 0.25 % promised, 0.21 % [0.18, 0.24] measured: certified",
+        ),
+    ],
+)
+@pytest.mark.parametrize("n_tested", [0, 4])
+def test_what_was_promised_stands_beside_what_sham_streams_measured(made, line, n_tested):
+    honesty = make_digest(inputs(certificate=made, n_tested=n_tested)).honesty
+    assert len(honesty) == 4
+    assert honesty[3] == line
+    assert len(line) <= WIDTH - 10
+
+
+# --- incidents --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "summary", "entries"),
+    [
+        ([], "none", []),
+        (
+            [incident(site="lhr")],
+            "1 incident, over: mlma incidents",
+            ["site=lhr: 41 streams +63 % from 3 Mar to 5 Mar"],
+        ),
+        (
+            [incident(site="lhr", goes_on=True)],
+            "1 incident, 1 goes on: mlma incidents",
+            ["site=lhr: 41 streams +63 % since 3 Mar"],
+        ),
+        (
+            [incident(1, first=9, product="food", site="lhr")],
+            "1 incident, over: mlma incidents",
+            ["product=food,site=lhr: 1 stream +63 % on 5 Mar"],
+        ),
+        (
+            [incident(10, 0.9, site="a"), incident(20, 0.5, site="b", goes_on=True), incident(9000, 0.2, goes_on=True)],
+            "3 incidents, 2 go on: mlma incidents",
+            [
+                "the whole fleet: 9,000 streams +20 % since 3 Mar",
+                "site=b: 20 streams +50 % since 3 Mar",
+                "site=a: 10 streams +90 % from 3 Mar to 5 Mar",
+            ],
+        ),
+        (
+            [incident(rise=float("nan"))],
+            "1 incident, over: mlma incidents",
+            ["the whole fleet: 41 streams from 3 Mar to 5 Mar"],
+        ),
+    ],
+    ids=["none", "over", "goes on", "one batch, two labels", "ranked", "unknown size"],
+)  # fmt: skip
+def test_incidents_are_ranked_by_members_times_rise(seen, summary, entries):
+    section = make_digest(inputs(incidents=seen)).incidents
+    assert section.summary == summary
+    assert [entry.text for entry in section.entries] == entries
+
+
+def test_few_of_many_incidents_are_told_and_the_others_counted():
+    digest = make_digest(inputs(incidents=[incident(n, site=f"s{n}") for n in range(1, 42)]))
+    assert [entry.text[:8] for entry in digest.incidents.entries] == ["site=s41", "site=s40", "site=s39"]
+    assert digest.incidents.n_more == 41 - SHOWN_BRIEFLY
+    assert digest.suppressed == "none"  # `mlma incidents` lists them, and the section says so
+
+
+def test_an_incident_is_news_although_no_stream_alarmed():
+    digest = make_digest(inputs(incidents=[incident(site="lhr")]))
+    assert digest.subject == "mlma: 0 need you, 0 alarms, 1 incident, 4 streams"
+    assert digest.heartbeat[0] == "4 of 4 streams tested, 0 alarmed"
+
+
+def test_silence_of_a_test_that_is_not_armed_is_not_health():
+    digest = make_digest(inputs(certificate=certificate(**FAILED)))
+    assert "within reference" not in digest.subject + digest.heartbeat[0]
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(168, "from 3 Mar to 16 Mar"), (24, "from 3 Mar to 4 Mar"), (6, "from 3 Mar 00:00 to 3 Mar 12:00")],
+)
+def test_incidents_are_dated_in_days_unless_a_batch_is_shorter(hours, words):
+    start = datetime(2001, 3, 3, tzinfo=UTC)
+    seen = replace(incident(first=4, last=5), starts_at=start, ends_at=start + timedelta(hours=2 * hours))
+    assert span(seen) == words
+    assert span(replace(seen, starts_at=None, ends_at=None)) == "from batch 4 to batch 5"
 
 
 def test_data_names_the_worst_reasons():
@@ -435,7 +605,7 @@ def test_active_overrides_are_counted_by_kind():
 def test_what_is_left_out_is_counted_with_the_command_that_lists_it():
     decisions = [held_back(i, by=Hold.COOLING_DOWN) for i in range(8)] + [promotion(10 + i) for i in range(6)]
     digest = make_digest(inputs(decisions=decisions))
-    assert digest.suppressed == "and 4 more: mlma decisions --since 2001-03-05T07:00:00Z"
+    assert digest.suppressed == "and 8 more: mlma decisions --since 2001-03-05T07:00:00Z"
 
 
 def test_losing_streaks_end_with_a_win():
@@ -487,6 +657,11 @@ def crowded(n):
         fit_cpu_s=275.0 * n,
         loss_ratio_mean=0.71,
         loss_ratio_median=0.69,
+        certificate=certificate(**FAILED, n_healthy=1000 * n, n_degraded=100 * n),
+        incidents=[
+            incident(n // 2, 0.01 * i, site=f"region-{i}/warehouse-{i}/hall-{i}", feed="f" * 60, goes_on=i % 2 == 0)
+            for i in range(n // 10)
+        ],
     )
 
 
@@ -513,6 +688,7 @@ def test_no_fixed_line_is_cut_in_a_large_fleet():
     digest = make_digest(crowded(100_000))
     lines = [digest.subject, digest.scope, digest.cost, digest.orders, digest.suppressed]
     lines += [*digest.honesty, *digest.heartbeat, digest.healed.summary, digest.pending.summary]
+    lines += [digest.incidents.summary]
     for line in lines:
         assert len(line) <= WIDTH - 10, line
         assert not line.endswith("...")
@@ -532,8 +708,9 @@ def test_json_holds_the_same_content_and_is_bounded_too():
     names=st.lists(st.text(max_size=120), min_size=8, max_size=8),
     note=st.text(max_size=300),
     effects=st.lists(st.floats(), min_size=8, max_size=8),
+    labels=st.dictionaries(st.text(max_size=40), st.text(max_size=40), max_size=3),
 )
-def test_no_name_number_or_note_breaks_the_page(names, note, effects):
+def test_no_name_number_or_note_breaks_the_page(names, note, effects, labels):
     holds = [Hold.FROZEN, Hold.COOLING_DOWN, Hold.NOTHING, Hold.NOTHING] * 2
     decisions = [
         decision(i, effect=effects[i], held_by=hold, action=Action.ESCALATE, note=note) for i, hold in enumerate(holds)
@@ -543,6 +720,8 @@ def test_no_name_number_or_note_breaks_the_page(names, note, effects):
         names=dict(enumerate(names)),
         decisions=decisions,
         holders={0: 1, 4: 2},
+        certificate=certificate(**FAILED | {"level": effects[0], "level_low": effects[1], "level_high": effects[2]}),
+        incidents=[incident(8, effect, **labels) for effect in effects],
         findings=[finding(note, name, message=note) for name in names] + [finding("source_failed", note, message=note)],
     )
     lines, columns, _ = size(text)
@@ -555,7 +734,7 @@ def test_no_name_number_or_note_breaks_the_page(names, note, effects):
 @settings(max_examples=20, deadline=None)
 def test_order_of_the_inputs_never_matters(seed):
     given_inputs = crowded(30)
-    shuffled = {name: list(getattr(given_inputs, name)) for name in ("decisions", "effects")}
+    shuffled = {name: list(getattr(given_inputs, name)) for name in ("decisions", "effects", "incidents")}
     for rows in shuffled.values():
         seed.shuffle(rows)
     assert render(make_digest(replace(given_inputs, **shuffled))) == render(make_digest(given_inputs))
@@ -596,6 +775,8 @@ def manual_example():
         fit_cpu_s=1.4,
         loss_ratio_mean=0.712,
         loss_ratio_median=0.69,
+        certificate=certificate(),
+        incidents=[incident(12, 0.41, site="ny", goes_on=True)],
         daemon_since=NOW - timedelta(days=41),
     )
 
