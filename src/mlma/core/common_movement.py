@@ -1,0 +1,128 @@
+"""How far the fleet and some label sets moved together in one batch, and what is left for all other sets.
+
+Estimation only: whether a movement is beyond the past is asked in `mlma.core.incidents`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.label_sets import FEWEST_MEMBERS, FLEET, LabelSets
+from mlma.core.robust_location import INEFFICIENCY, group_locations, location, spread
+
+MOST_WEIGHT = 4.0
+"""Of a stream, times the usual one: a calm stream says more, but never outvotes a small set."""
+
+OUTSIDE_SHARE = 0.1
+"""Of the streams: with fewer outside all chosen sets, the fleet's component is looked for in what they leave."""
+
+CYCLES = 2
+"""Rounds of fitting sets that overlap; each is fitted to what the others leave."""
+
+SPREADS = (0.5, 2.0)
+"""Bounds of the fleet's own spread over the one that is promised by the scales of the streams."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """Common components when the fleet and the chosen sets are removed; arrays of shape (sets,), log units.
+
+    Attributes
+    ----------
+    chosen
+        Sets that are removed besides the fleet, in the order of choice.
+    component
+        Of the fleet and the chosen sets what is removed for them, of the others what is left; NaN where
+        unknown.
+    error
+        Standard error from sampling the members.
+    gain
+        Log-likelihood that removing the component of the set would win, at present.
+    is_known
+        Whether enough members are ready.
+    shift
+        Shape (streams,), what is removed from each stream.
+    """
+
+    chosen: tuple[int, ...]
+    component: Floats
+    error: Floats
+    gain: Floats
+    is_known: Bools
+    shift: Floats
+
+
+class Scene:
+    """Deviations of the ready streams of one batch, in units of the fleet's usual scale.
+
+    Parameters
+    ----------
+    deviation, scale
+        Shape (ready streams,), log units.
+    sets
+        Candidate sets, over all streams.
+    usable
+        Shape (streams,), which streams are ready.
+    """
+
+    def __init__(self, deviation: Floats, scale: Floats, *, sets: LabelSets, usable: Bools) -> None:
+        self.sets, self.usable = sets, usable
+        usual = float(np.median(scale[scale > 0.0]))
+        weight = np.square(usual / np.maximum(scale, usual / np.sqrt(MOST_WEIGHT)))
+        level = location(deviation / usual, weight)
+        own = spread((deviation - level * usual) * np.sqrt(weight)) / usual
+        self.unit = usual * min(max(own, SPREADS[0]), SPREADS[1])
+        self.y, self.weight = deviation / self.unit, weight
+        self.code: Ints = sets.code if usable.all() else sets.code[:, usable]
+        self.n_ready = self._n_ready()
+        self.is_known: Bools = self.n_ready >= FEWEST_MEMBERS
+
+    def movement(self, chosen: Sequence[int]) -> Movement:
+        """Remove the fleet's component and those of the chosen sets, jointly."""
+        members = {number: np.flatnonzero(self.code[self.sets.kind[number]] == number) for number in chosen}
+        level, shifts, residual = self._fitted(members)
+        groups = group_locations(residual, self.weight, self.code, self.sets.n_sets)
+        component = np.where(self.is_known, groups.location, np.nan)
+        component[FLEET] = level
+        component[list(chosen)] = [shifts[number] for number in chosen]
+        shift = np.full(self.sets.n_streams, level)
+        for number in chosen:
+            shift[self.sets.members(number)] += shifts[number]
+        return Movement(
+            chosen=tuple(chosen),
+            component=component * self.unit,
+            error=self.unit * np.sqrt(INEFFICIENCY / np.maximum(groups.n, np.finfo(float).tiny)),
+            gain=np.where(self.is_known, groups.gain, 0.0),
+            is_known=self.is_known,
+            shift=shift * self.unit,
+        )
+
+    def _fitted(self, members: dict[int, Ints]) -> tuple[float, dict[int, float], Floats]:
+        """Level of the fleet, shift of each chosen set, and what is left, in units of the scene."""
+        inside = np.zeros(len(self.y), dtype=np.bool_)
+        for rows in members.values():
+            inside[rows] = True
+        outside = ~inside
+        is_apart = np.count_nonzero(outside) >= max(FEWEST_MEMBERS, OUTSIDE_SHARE * len(self.y))
+        level = location(self.y[outside], self.weight[outside]) if is_apart else location(self.y, self.weight)
+        residual = self.y - level
+        shifts = dict.fromkeys(members, 0.0)
+        for _ in range(CYCLES if members else 0):
+            for number, rows in members.items():
+                more = location(residual[rows], self.weight[rows])
+                shifts[number] += more
+                residual[rows] -= more
+            if not is_apart:
+                more = location(residual, self.weight)
+                level += more
+                residual -= more
+        return level, shifts, residual
+
+    def _n_ready(self) -> Ints:
+        if self.usable.all():
+            return self.sets.size
+        n_sets = self.sets.n_sets
+        counts = [np.bincount(codes, minlength=n_sets + 1) for codes in self.code]
+        return np.asarray(np.sum(counts, axis=0)[:n_sets])

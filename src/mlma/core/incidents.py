@@ -1,0 +1,282 @@
+"""What streams have in common in a batch: taken out before each stream's own test, and tested by itself.
+
+The fleet's common component is always removed. A label set whose component is beyond its own past is removed
+too and, when it got worse, is an incident. What the past says stands in `mlma.core.component_memory`.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.common_movement import Movement, Scene
+from mlma.core.component_memory import NEVER, ComponentMemory, Expected, expected, written
+from mlma.core.label_sets import FEWEST_MEMBERS, FLEET, LabelSets
+from mlma.core.records import Incident
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeparationRules:
+    """When a common movement counts.
+
+    Attributes
+    ----------
+    alpha
+        Probability of any new incident in a batch of a healthy fleet, in (0, 1).
+    least_rise
+        Relative rise of the loss below which a common movement is removed but is no incident.
+    keep
+        An open set stays open while the p-value of its component against the past before is not above this.
+    longest
+        Batches after which the level of an open set counts as its normal one.
+    fewest_streams
+        Streams that must be ready before anything is removed. With fewer, the median follows single streams
+        (measured in benchmarks.incidents).
+    most
+        Label sets that may be opened in one batch.
+    """
+
+    alpha: float = 0.05
+    least_rise: float = 0.05
+    keep: float = 0.05
+    longest: int = 26
+    fewest_streams: int = 8
+    most: int = 5
+
+
+DEFAULT_RULES = SeparationRules()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Separation:
+    """What the streams of a batch have in common.
+
+    Attributes
+    ----------
+    shift
+        Shape (streams,), log units; the common part of each deviation, for every stream, ready or not.
+    incidents
+        Under way in this batch, the largest first.
+    member
+        Shape (streams,), number of the smallest incident that a ready stream belongs to, -1 for none.
+    memory
+        For the next batch.
+    """
+
+    shift: Floats
+    incidents: tuple[Incident, ...]
+    member: Ints
+    memory: ComponentMemory
+
+
+def separate(
+    deviation: Floats,
+    scale: Floats,
+    ready: Bools,
+    *,
+    batch: int,
+    sets: LabelSets,
+    memory: ComponentMemory,
+    rules: SeparationRules = DEFAULT_RULES,
+) -> Separation:
+    """Split the deviations of a batch into what streams have in common and what is their own.
+
+    Parameters
+    ----------
+    deviation
+        Shape (streams,), log units, recent minus predicted.
+    scale
+        Shape (streams,), predictive standard deviation of ``deviation``.
+    ready
+        Shape (streams,); only these streams are looked at.
+    batch
+        Number of the batch.
+    sets
+        Candidate label sets (`mlma.core.label_sets.build`).
+    memory
+        What the last call returned, at first `mlma.core.component_memory.empty_memory`.
+    rules
+        When a common movement counts.
+
+    Returns
+    -------
+    Separation
+        With fewer than ``rules.fewest_streams`` streams ready, shifts are zero and nothing is remembered.
+
+    Notes
+    -----
+    Which label set explains a movement is a greedy subset scan: of the sets that are beyond their own past, the
+    one whose common shift gains most likelihood is removed, and the rest is looked at again (Kulldorff, 1997, A
+    spatial scan statistic; Neill, 2012, Fast subset scan). Members that did not move count against a set, so a
+    superset loses; a subset has fewer members to gain from.
+
+    Significance is weighted Bonferroni (Genovese, Roeder and Wasserman, 2006): half of ``alpha`` for the fleet,
+    whose healthy movement is the largest, a quarter each for single labels and for conjunctions.
+
+    One shift in log units fits all members: a shock multiplies losses. Shifts in units of each stream's scale
+    were worse on real fleets, and with references that hold cleaned values they can grow without bound,
+    because a scale then feeds on itself.
+
+    Examples
+    --------
+    >>> from mlma.core.component_memory import empty_memory
+    >>> from mlma.core.label_sets import build
+    >>> rng = np.random.default_rng(1)
+    >>> sets = build({"site": ["a", "b", "c", "d"] * 10}, 40)
+    >>> memory, ready = empty_memory(sets.n_sets), np.ones(40, dtype=bool)
+    >>> storm = np.where(np.arange(40) % 4 == 2, 0.5, 0.0)
+    >>> for batch in range(6):
+    ...     deviation = rng.normal(0.0, 0.1, 40) + 0.3 * rng.normal() + storm * (batch == 5)
+    ...     found = separate(deviation, np.full(40, 0.1), ready, batch=batch, sets=sets, memory=memory)
+    ...     memory = found.memory
+    >>> [(incident.id, incident.n_members) for incident in found.incidents]
+    [('5-site=c', 10)]
+    """
+    usable = np.asarray(ready & np.isfinite(deviation) & np.isfinite(scale))
+    if np.count_nonzero(usable) < rules.fewest_streams or not np.any(scale[usable] > 0.0):
+        return Separation(
+            shift=np.zeros(len(deviation)), incidents=(), member=np.full(len(deviation), -1), memory=memory
+        )
+    scene = Scene(deviation[usable], scale[usable], sets=sets, usable=usable)
+    judge = _Judge(expected(memory, sets), sets, rules)
+    movement = _search(scene, memory, judge, rules)
+    return _Closing(scene, movement, memory, judge, batch, rules).separation()
+
+
+class _Judge:
+    """Whether a component is beyond the past of its set, family-wise over the sets."""
+
+    def __init__(self, past: Expected, sets: LabelSets, rules: SeparationRules) -> None:
+        self.past = past
+        n_labels = np.array([len(keys) for keys in sets.kinds])[sets.kind]
+        tier = np.minimum(n_labels, 2)
+        weight = np.array([2.0, 1.0, 1.0])
+        number = np.bincount(tier, minlength=3)
+        present = weight * (number > 0)
+        self.threshold = (rules.alpha * present / present.sum() / np.maximum(number, 1))[tier]
+        self._keep = rules.keep
+
+    def is_beyond(self, movement: Movement) -> Bools:
+        """Sets that are beyond their past in either direction. Shape (sets,)."""
+        worse, better = self.past.p_values(movement.component, movement.error)
+        return np.asarray(np.minimum(worse, better) <= self.threshold)
+
+    def still(self, movement: Movement, direction: Ints) -> Bools:
+        """Open sets that are not back yet. Shape (sets,)."""
+        worse, better = self.past.p_values(movement.component, movement.error)
+        return np.asarray(np.where(direction > 0, worse, better) <= self._keep)
+
+    def surprise(self, movement: Movement) -> Floats:
+        """Log-likelihood gained by each set's shift, in view of how much the set moves anyway. Shape (sets,)."""
+        usual = np.square(self.past.scale(movement.error) / movement.error)
+        return np.where(movement.is_known, movement.gain / usual, -np.inf)
+
+
+SETTLED_ERRORS = 3.0
+"""Standard errors below which the old shift of a settled set is gone."""
+
+
+def _search(scene: Scene, memory: ComponentMemory, judge: _Judge, rules: SeparationRules) -> Movement:
+    """Which label sets moved, by greedy scan, starting from those under way."""
+    under_way = memory.is_open | memory.settled
+    under_way[FLEET] = False
+    chosen = np.flatnonzero(under_way & scene.is_known).tolist()
+    movement = scene.movement(chosen)
+    if chosen:
+        is_back = (memory.direction != 0) & ~judge.still(movement, memory.direction)
+        is_gone = memory.settled & (np.abs(movement.component) <= SETTLED_ERRORS * movement.error)
+        chosen, movement = _kept(scene, movement, ~(is_back | is_gone))
+    old = set(chosen)
+    for _ in range(rules.most):
+        open_to = judge.is_beyond(movement)
+        open_to[[FLEET, *chosen]] = False
+        if not open_to.any():
+            break
+        chosen = [*chosen, int(np.argmax(np.where(open_to, judge.surprise(movement), -np.inf)))]
+        movement = scene.movement(chosen)
+    holds = judge.is_beyond(movement)
+    holds[list(old)] = True
+    return _kept(scene, movement, holds)[1]
+
+
+def _kept(scene: Scene, movement: Movement, holds: Bools) -> tuple[list[int], Movement]:
+    chosen = [number for number in movement.chosen if holds[number]]
+    return chosen, movement if len(chosen) == len(movement.chosen) else scene.movement(chosen)
+
+
+class _Closing:
+    """From the movement of a batch to its incidents and to the memory for the next one."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        movement: Movement,
+        memory: ComponentMemory,
+        judge: _Judge,
+        batch: int,
+        rules: SeparationRules,
+    ) -> None:
+        self._scene, self._movement, self._memory = scene, movement, memory
+        self._batch, self._rules = batch, rules
+        self._worse, self._better = judge.past.p_values(movement.component, movement.error)
+        self._beyond = judge.is_beyond(movement)
+        self._still = judge.still(movement, memory.direction)
+        self._rise = np.expm1(movement.component - judge.past.mean)
+
+    def separation(self) -> Separation:
+        memory = self._state()
+        reported = np.flatnonzero((memory.reported != NEVER) & self._scene.is_known)
+        order = reported[np.argsort(-self._scene.n_ready[reported], kind="stable")]
+        member = np.full(self._scene.sets.n_streams, -1, dtype=np.int64)
+        for place, number in enumerate(order):
+            members = self._scene.sets.members(int(number))
+            member[members[self._scene.usable[members]]] = place
+        return Separation(
+            shift=self._movement.shift,
+            incidents=tuple(self._incident(int(number), memory) for number in order),
+            member=member,
+            memory=memory,
+        )
+
+    def _state(self) -> ComponentMemory:
+        """Open, keep open, settle and end; then remember the components of the sets that are not open."""
+        memory, known = self._memory, self._scene.is_known
+        chosen = np.zeros(len(known), dtype=np.bool_)
+        chosen[[FLEET, *self._movement.chosen]] = True
+        was_open = memory.is_open
+        stays = was_open & (~known | (chosen & self._still))
+        opens = ~stays & chosen & known & self._beyond
+        settles = stays & (self._batch - memory.opened >= self._rules.longest)
+        stays &= ~settles
+        side = np.where(self._worse < self._better, 1, -1)
+        direction = np.where(stays, memory.direction, np.where(opens, side, 0))
+        is_incident = (direction > 0) & known & self._beyond & (self._rise >= self._rules.least_rise)
+        before = np.where(stays, memory.reported, NEVER)
+        settled = (memory.settled & chosen & ~opens) | settles
+        settled[FLEET] = False  # its component is removed in any case
+        state = replace(
+            memory,
+            direction=direction,
+            opened=np.where(opens, self._batch, np.where(stays, memory.opened, NEVER)),
+            reported=np.where((before == NEVER) & is_incident, self._batch, before),
+            settled=settled,
+            count=np.where(settles, 0, memory.count),
+        )
+        free = np.flatnonzero(known & (direction == 0))
+        return written(state, free, self._movement.component, self._movement.error)
+
+    def _incident(self, number: int, memory: ComponentMemory) -> Incident:
+        sets = self._scene.sets
+        first = int(memory.reported[number])
+        return Incident(
+            id=f"{first}-{sets.name_of(number)}",
+            labels=sets.labels_of(number),
+            first_batch=first,
+            last_batch=self._batch,
+            n_members=int(self._scene.n_ready[number]),
+            rise=float(self._rise[number]),
+            p_value=float(self._worse[number]),
+        )
+
+
+__all__ = ["DEFAULT_RULES", "FEWEST_MEMBERS", "Separation", "SeparationRules", "separate"]

@@ -1,0 +1,135 @@
+"""Where the middle of many groups of streams lies, undisturbed by the streams that went their own way.
+
+Tukey's biweight from the median: exact for one group, from histograms for thousands of them at once.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlma.core.blocks import Bools, Floats, Ints
+
+TUNING = 4.685
+"""Standard deviations beyond which a value has no say; 95 % efficient on normal values (Beaton and Tukey, 1974)."""
+
+INEFFICIENCY = 1.05
+"""Variance of the biweight over that of the mean, on normal values."""
+
+STEPS = 3
+"""Reweighting steps from the median; more move nothing that matters."""
+
+RANGE = 8.0
+"""Standard deviations that the histograms resolve; beyond, values of a side share one bin (and its exact mean)."""
+
+BINS = 64
+IQR_SD = 1.349
+MAX_LOSS = TUNING**2 / 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLocations:
+    """Location of each group, arrays of shape (groups,); NaN without a member.
+
+    Attributes
+    ----------
+    location
+        Biweight location.
+    n
+        Weight of the members.
+    gain
+        Log-likelihood that a shift of all members by ``location`` wins over none, with a loss that is bounded
+        for each member: members that did not move count against the shift.
+    """
+
+    location: Floats
+    n: Floats
+    gain: Floats
+
+
+def location(y: Floats, weight: Floats) -> float:
+    """Biweight location of some values whose standard deviation is about 1; NaN without any.
+
+    Parameters
+    ----------
+    y, weight
+        Shape (n,), values and how much each says.
+
+    Examples
+    --------
+    >>> round(location(np.array([0.1, -0.2, 0.3, 0.0, 9.0]), np.ones(5)), 2)
+    0.05
+    """
+    if len(y) == 0:
+        return float("nan")
+    centre = float(np.median(y))
+    for _ in range(STEPS):
+        say = weight * np.square(np.maximum(1.0 - np.square((y - centre) / TUNING), 0.0))
+        total = float(say.sum())
+        if total <= 0.0:
+            break
+        centre = float(say @ y) / total
+    return centre
+
+
+def spread(y: Floats) -> float:
+    """Standard deviation that the interquartile range implies; NaN without values."""
+    if len(y) == 0:
+        return float("nan")
+    low, high = np.partition(y, (len(y) // 4, 3 * len(y) // 4))[[len(y) // 4, 3 * len(y) // 4]]
+    return float(high - low) / IQR_SD
+
+
+def group_locations(y: Floats, weight: Floats, code: Ints, n_groups: int) -> GroupLocations:
+    """Biweight location of each group of streams, from one histogram a group.
+
+    Parameters
+    ----------
+    y, weight
+        Shape (n,), finite values with a standard deviation of about 1 within a group, and how much each says.
+    code
+        Shape (kinds, n), in [0, n_groups]; ``n_groups`` is no group.
+    n_groups
+        Number of groups over all kinds.
+
+    Returns
+    -------
+    GroupLocations
+        Arrays of shape (n_groups,). Off the exact location by less than a tenth of a standard deviation of it.
+
+    Notes
+    -----
+    Cost: one pass of counting for each kind, then work on (groups, `BINS`); nothing is sorted.
+    """
+    at = np.clip((y + RANGE) * (BINS / (2.0 * RANGE)), 0, BINS - 1).astype(np.int64)
+    count = np.zeros((n_groups + 1) * BINS)
+    total = np.zeros((n_groups + 1) * BINS)
+    heavy = weight * y
+    for codes in code:
+        cell = codes * BINS + at
+        count += np.bincount(cell, weights=weight, minlength=len(count))
+        total += np.bincount(cell, weights=heavy, minlength=len(total))
+    count = count.reshape(-1, BINS)[:n_groups]
+    total = total.reshape(-1, BINS)[:n_groups]
+    return _from_histograms(count, np.divide(total, count, out=np.zeros_like(total), where=count > 0.0))
+
+
+def _from_histograms(count: Floats, value: Floats) -> GroupLocations:
+    n = count.sum(axis=1)
+    some = n > 0.0
+    below = np.cumsum(count, axis=1)
+    middle = np.argmax(below >= 0.5 * n[:, None], axis=1)
+    centre = np.take_along_axis(value, middle[:, None], axis=1)[:, 0]
+    for _ in range(STEPS):
+        weight = count * np.square(np.maximum(1.0 - np.square((value - centre[:, None]) / TUNING), 0.0))
+        centre = _ratio((weight * value).sum(axis=1), weight.sum(axis=1), centre)
+    gain = (count * (_loss(value) - _loss(value - centre[:, None]))).sum(axis=1)
+    return GroupLocations(location=np.where(some, centre, np.nan), n=n, gain=np.where(some, gain, np.nan))
+
+
+def _ratio(top: Floats, bottom: Floats, otherwise: Floats) -> Floats:
+    positive: Bools = bottom > 0.0
+    return np.divide(top, bottom, out=otherwise.copy(), where=positive)
+
+
+def _loss(y: Floats) -> Floats:
+    return MAX_LOSS * (1.0 - np.maximum(1.0 - np.square(y / TUNING), 0.0) ** 3)
