@@ -131,6 +131,13 @@ def test_the_defaults_are_those_of_the_core():
     assert life == LifeSettings(warmup=life.warmup, min_rows=life.min_rows)
 
 
+def test_the_calendar_of_a_test_that_is_not_armed_is_a_whole_number_of_batches():
+    schedule = load().schedule
+    assert load().life.to_core(schedule).fallback_every == 13
+    assert load(None, {"life.fallback_every": 4}).life.to_core(schedule).fallback_every == 4
+    assert "life.fallback_every" in complaint(None, {"life.fallback_every": 0})
+
+
 @pytest.mark.parametrize("text", ["never", "always", "mlma", "calendar:4", "calendar:0", "calendar", "daily", ""])
 def test_policies_are_those_of_the_core(text):
     try:

@@ -27,7 +27,7 @@ def measured(inputs: DigestInputs) -> str:
         return f"sham tests: none so far, {percentage(inputs.alpha)} promised: no certificate"
     promised = f"sham tests: {percentage(certificate.promised)} promised"
     if certificate.status is CertificateStatus.PENDING:
-        return f"{promised}, {certificate.n_healthy:,} are too few to say: pending"
+        return f"{promised}, {certificate.n_healthy:,} do not say enough yet: pending"
     bounds = interval(certificate.level_low, certificate.level_high)
     verdict = "FAILED" if certificate.status is CertificateStatus.FAILED else "certified"
     level = f"{percentage(certificate.level)} {bounds}".rstrip()

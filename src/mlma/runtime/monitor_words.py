@@ -11,6 +11,9 @@ from mlma.core.records import Certificate, Decision, Version
 from mlma.core.shares import percentage, rate
 from mlma.runtime.explain_words import minute, number, percent
 
+TOLD = 3
+"""Sentences on a certificate in an explanation: verdict, what decides instead, level; the power is left to status."""
+
 MLMA = "mlma"
 """The one policy that asks the loss test."""
 
@@ -37,7 +40,7 @@ def certificate_lines(certificate: Certificate | None, *, policy: str, fallback_
     verdict = {
         CertificateStatus.CERTIFIED: f"{certificate.test}: certified after batch {certificate.batch}",
         CertificateStatus.PENDING: f"{certificate.test}: certificate pending, {certificate.n_healthy:,} sham tests "
-        "are too few to say; armed meanwhile",
+        "do not say enough yet; armed meanwhile",
         CertificateStatus.FAILED: f"NOT ARMED: the certificate of {certificate.test} failed after batch "
         f"{certificate.batch}, it raises more false alarms than promised",
     }[certificate.status]
@@ -83,11 +86,12 @@ def power_words(certificate: Certificate) -> str:
     """What the test finds and how fast; empty while no degraded sham stream was followed."""
     if math.isnan(certificate.power):
         return ""
-    delay = "-" if math.isnan(certificate.delay) else f"{certificate.delay:.3g}"
+    delay = f"{certificate.delay:.3g}"
+    median = f"median delay {delay} batch{'' if delay == '1' else 'es'}, "
     return (
-        f"power: a loss that rises by {percentage(certificate.rise)} alarms in its first batch in "
-        f"{percentage(certificate.power)}, sooner or later in {percentage(certificate.caught)}, "
-        f"median delay {delay} batch{'' if delay == '1' else 'es'} ({_sham(certificate.n_degraded)})"
+        f"power: of losses raised by {percentage(certificate.rise)}, {percentage(certificate.power)} alarm in the "
+        f"first batch, {percentage(certificate.caught)} within those followed "
+        f"({'' if math.isnan(certificate.delay) else median}{_sham(certificate.n_degraded)})"
     )
 
 
@@ -107,7 +111,8 @@ def incident_words(incident: IncidentView) -> str:
     when = (
         f"since {start}" if incident.goes_on else f"from {start} to batch {incident.last_batch}{_at(incident.ends_at)}"
     )
-    return f"{incident.label_set}: {streams} {percent(incident.rise)} together {when}"
+    rise = "" if math.isnan(incident.rise) else f" {percent(incident.rise)}"
+    return f"{incident.label_set}: {streams}{rise} together {when}"
 
 
 def _at(time: datetime | None) -> str:
@@ -171,5 +176,5 @@ def monitored(
         lines.append(Fact(label="decided by", text=decided_instead(decision, trained, fallback_every)))
     if certificate is not None and certificate.status is not CertificateStatus.CERTIFIED:
         told = certificate_lines(certificate, policy=meta.get("policy", ""), fallback_every=fallback_every)
-        lines.append(Fact(label="certificate", text="; ".join(told)))
+        lines.append(Fact(label="certificate", text="; ".join(told[:TOLD])))
     return tuple(lines)

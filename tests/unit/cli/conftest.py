@@ -21,6 +21,7 @@ from mlma.core.blocks import LossBlock
 from mlma.core.commit import Commit
 from mlma.core.decisions import (
     Action,
+    CertificateStatus,
     EffectKind,
     Hold,
     OverrideKind,
@@ -32,9 +33,11 @@ from mlma.core.decisions import (
 )
 from mlma.core.records import (
     AuditRow,
+    Certificate,
     Decision,
     Effect,
     Finding,
+    Incident,
     Override,
     Rejected,
     Request,
@@ -50,7 +53,7 @@ NOW = ANCHOR + timedelta(days=6, hours=1)
 NAMES = ["ATL", "IAH", "New York", "IAD"]
 META = {
     "anchor": ANCHOR.isoformat(), "frequency_s": "3600", "horizon": "24", "batch": "24", "train_window": "48",
-    "n_shards": "2", "alpha": "0.05",
+    "n_shards": "2", "alpha": "0.05", "policy": "mlma", "fallback_every": "13",
 }  # fmt: skip
 
 
@@ -110,9 +113,31 @@ def decisions() -> list[Decision]:
         alarm(0, 3),
         compared(0, 3, Action.REJECT, Reason.NOT_BETTER),
         alarm(3, 5, action=Action.KEEP, held_by=Hold.FROZEN),
+        judged(2, 5, reason=Reason.INCIDENT),
     ]
     keyed = {(d.stream_id, d.batch, d.phase): d for d in [*made, *special]}
     return list(keyed.values())
+
+
+def certificate(**changes: object) -> Certificate:
+    values: dict[str, object] = {
+        "batch": 5, "test": "moderated", "status": CertificateStatus.CERTIFIED, "promised": 0.05, "level": 0.0463,
+        "level_low": 0.0412, "level_high": 0.0521, "n_healthy": 8412, "rise": 0.25, "power": 0.71, "caught": 0.97,
+        "delay": 1.0, "n_degraded": 901,
+    }  # fmt: skip
+    return Certificate(**(values | changes))  # type: ignore[arg-type]
+
+
+def incident(first: int, last: int, n_members: int = 3, **labels: str) -> Incident:
+    words = ",".join(f"{key}={value}" for key, value in labels.items())
+    return Incident(
+        id=f"{first}-{words}", labels=labels, first_batch=first, last_batch=last, n_members=n_members, rise=0.63,
+        p_value=0.00012,
+    )  # fmt: skip
+
+
+INCIDENTS = [incident(4, 5, site="us"), incident(2, 3, 1, site="tx")]
+"""One that goes on, of ATL, New York and IAD; one that is over, of IAH."""
 
 
 def fill(path: Path) -> None:
@@ -161,6 +186,8 @@ def fill(path: Path) -> None:
                         last_at=NOW,
                     )
                 ],
+                certificate=certificate(),
+                incidents=INCIDENTS,
             )
         )  # fmt: skip
         store.add_override(
@@ -214,6 +241,17 @@ def mlma(state: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         return CliRunner().invoke(app, list(arguments))
 
     return call
+
+
+@pytest.fixture
+def recorded(state: Path) -> Callable[[Commit], None]:
+    """Records more in the small state."""
+
+    def record(commit: Commit) -> None:
+        with SqlStore(f"sqlite:///{state / 'mlma.db'}") as store:
+            store.record(commit)
+
+    return record
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import mlma
 from mlma.cli.main import app
 
 HEAVY = ("pandas", "ray", "sklearn", "lightgbm", "scipy", "pyarrow", "matplotlib")
-READS = ("status", "streams", "explain", "decisions", "versions", "overrides", "audit", "doctor", "digest show",
-         "config check", "config show")  # fmt: skip
+READS = ("status", "streams", "explain", "decisions", "incidents", "versions", "overrides", "audit", "doctor",
+         "digest show", "config check", "config show")  # fmt: skip
 CHANGES = ("freeze", "pin", "exclude", "lift", "retrain", "rollback", "digest send")
 
 
@@ -51,7 +51,7 @@ def test_every_change_has_dry_run_and_author(name):
     assert {"--dry-run", "--author"} <= options(ALL[name])
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["streams"], ["freeze", "IAH", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["streams"], ["incidents"], ["freeze", "IAH", "--help"]])
 def test_nothing_heavy_is_loaded(filled, arguments):
     code = (
         "import sys\nfrom mlma.cli.main import app\n"

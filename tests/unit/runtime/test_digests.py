@@ -36,6 +36,7 @@ from mlma.core.records import (
     Decision,
     Effect,
     Finding,
+    Incident,
     Lease,
     Override,
     Rejected,
@@ -160,6 +161,36 @@ def test_a_batch_is_gathered_as_sums_and_exceptions(store):
     assert inputs.loss_ratio_mean == pytest.approx(np.mean([1, 1 / 2, 1 / 3, 1 / 4]))
     assert inputs.loss_ratio_median == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert inputs.last_batch == 9
+
+
+def seen(first, last, **labels):
+    words = ",".join(f"{key}={value}" for key, value in labels.items())
+    return Incident(
+        id=f"{first}-{words}", labels=labels, first_batch=first, last_batch=last, n_members=9, rise=0.5, p_value=0.001
+    )
+
+
+def test_incidents_are_those_of_the_batches_that_were_closed_in_the_period(store):
+    fill(store)  # batch 9, the only one of the period
+    store.record(Commit(incidents=[seen(7, 8, site="a"), seen(5, 9, site="b"), seen(9, 9)]))
+    found = read(store)
+    assert sorted(one.label_set for one in found.incidents) == ["site=b", "the whole fleet"]
+    assert all(one.goes_on and one.starts_at is None for one in found.incidents)
+
+
+def test_incidents_have_their_place_in_event_time(store):
+    fill(store)
+    store.record(Commit(incidents=[seen(5, 9)]))
+    hours = Schedule(anchor=SINCE, frequency=timedelta(hours=1), horizon=24, batch=24, train_window=48)
+    (found,) = read(store, schedule=hours).incidents
+    assert (found.starts_at, found.ends_at) == (SINCE + timedelta(days=5), SINCE + timedelta(days=10))
+
+
+def test_a_period_without_a_batch_has_no_incident(store):
+    fill(store)
+    store.record(Commit(incidents=[seen(9, 9)]))
+    assert gather(store, now=NOW, since=NOW - MINUTE, alpha=0.05).incidents == []
+    assert read(store).certificate is None
 
 
 def test_an_empty_store_makes_a_digest(store):
@@ -299,7 +330,7 @@ def test_a_digest_of_many_streams_is_no_longer(store, n):
     store.add_override(override(selection="*"), AUDIT)
     issue(store, now=NOW, since=SINCE, targets=(), alpha=0.05)
     (stored,) = store.digests()
-    assert len(stored.text.splitlines()) == 27
+    assert len(stored.text.splitlines()) == 28
     assert max(map(len, stored.text.splitlines())) <= WIDTH
 
 

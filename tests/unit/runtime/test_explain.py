@@ -10,10 +10,10 @@ from mlma.adapters.history import MemoryHistory
 from mlma.adapters.store import SqlStore
 from mlma.core.blocks import LossBlock
 from mlma.core.commit import Commit
-from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, Role
+from mlma.core.decisions import Action, CertificateStatus, Hold, OverrideKind, Phase, Reason, Role
 from mlma.core.errors import UnknownStreamError
 from mlma.core.explanation import MarkKind
-from mlma.core.records import AuditRow, Decision, Override, Serving, Stream, Version
+from mlma.core.records import AuditRow, Certificate, Decision, Incident, Override, Serving, Stream, Version
 from mlma.core.schedule import Schedule
 from mlma.runtime.explain import explain, fleet_view
 from mlma.runtime.explain_words import ACTION_WORDS, HOLD_WORDS, REASON_WORDS
@@ -147,6 +147,94 @@ def test_a_stream_that_was_never_judged_is_explained(store, history):
 def test_an_unknown_stream_is_refused_with_near_names(store, history, name, words):
     with pytest.raises(UnknownStreamError, match=words):
         explain(store, history, SCHEDULE, name, now=NOW)
+
+
+def incident(first: int, last: int, n_members: int = 40, **labels: str) -> Incident:
+    words = ",".join(f"{key}={value}" for key, value in labels.items())
+    return Incident(
+        id=f"{first}-{words}", labels=labels, first_batch=first, last_batch=last, n_members=n_members, rise=0.63,
+        p_value=0.001,
+    )  # fmt: skip
+
+
+def fact(made, label: str) -> str:
+    """Text of the line with this label; empty when there is none."""
+    return "".join(fact.text for fact in made.facts if fact.label == label)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "ids"),
+    [
+        pytest.param([], [], id="none"),
+        pytest.param([incident(3, 3, site="tx")], ["3-site=tx"], id="of its label"),
+        pytest.param([incident(3, 3, site="lhr")], [], id="of another label"),
+        pytest.param([incident(3, 3, feed="a")], [], id="of a label that it does not have"),
+        pytest.param([incident(1, 2, site="tx")], [], id="over"),
+        pytest.param([incident(0, 3)], ["0-"], id="of the whole fleet"),
+        pytest.param(
+            [incident(2, 3), incident(3, 3, 30, site="tx"), incident(3, 3, 5, site="tx", product="oil")],
+            ["3-site=tx,product=oil", "3-site=tx", "2-"],
+            id="the smallest label set first",
+        ),
+    ],
+)
+def test_a_stream_belongs_to_the_incidents_of_its_labels_in_its_batch(store, recorded, ids):
+    labels = {"site": "tx", "product": "oil"}
+    store.record(Commit(streams=[Stream(id=0, name="IAH", labels=labels, first_slot=0)], incidents=recorded))
+    made = explain(store, None, SCHEDULE, "IAH", now=NOW)
+    assert [one.id for one in made.incidents] == ids
+    assert [one.label_set in fact(made, "incident") for one in made.incidents] == [True] * len(ids)
+    assert bool(fact(made, "incident")) is bool(ids)
+
+
+def test_an_incident_that_is_not_on_record_is_not_made_up(store):
+    store.record(Commit(decisions=[judged(0, 3, reason=Reason.INCIDENT)]))
+    assert fact(explain(store, None, SCHEDULE, "IAH", now=NOW), "incident") == "no incident of this batch is on record"
+
+
+@pytest.mark.parametrize(
+    ("stream", "meta", "proposed", "words"),
+    [
+        pytest.param(
+            "ATL", {"fallback_every": "13"}, Action.KEEP,
+            "the calendar: the last training, after batch 0, was 3 batches old, due after 13", id="not due",
+        ),
+        pytest.param(
+            "IAH", {"fallback_every": "1"}, Action.RETRAIN,
+            "the calendar: the last training, after batch 2, was 1 batch old, due after 1", id="due",
+        ),
+        pytest.param(
+            "IAH", {}, Action.RETRAIN,
+            "the calendar: the last training, after batch 2, was 1 batch old, so it was due", id="unknown calendar",
+        ),
+        pytest.param("NEW", {"fallback_every": "13"}, Action.KEEP, "the calendar, and it was not due", id="untrained"),
+    ],
+)  # fmt: skip
+def test_an_uncertified_decision_says_that_the_calendar_decided(store, stream, meta, proposed, words):
+    stream_id = {"IAH": 0, "ATL": 1, "NEW": 2}[stream]
+    uncertified = judged(stream_id, 3, reason=Reason.UNCERTIFIED, proposed=proposed, action=proposed)
+    store.set_meta(meta)
+    store.record(Commit(streams=[Stream(id=2, name="NEW", first_slot=0)], decisions=[uncertified]))
+    assert fact(explain(store, None, SCHEDULE, stream, now=NOW), "decided by") == words
+
+
+@pytest.mark.parametrize("status", [None, *CertificateStatus])
+def test_the_certificate_is_explained_unless_it_is_certified(store, status):
+    if status is not None:
+        store.record(Commit(certificate=certificate(status)))
+    made = explain(store, None, SCHEDULE, "IAH", now=NOW)
+    told = fact(made, "certificate")
+    assert bool(told) is (status in {CertificateStatus.PENDING, CertificateStatus.FAILED})
+    assert ("NOT ARMED" in told) is (status is CertificateStatus.FAILED)
+    assert ("calendar" in told) is (status is CertificateStatus.FAILED)
+    assert (made.certificate is None) is (status is None)
+
+
+def certificate(status: CertificateStatus) -> Certificate:
+    return Certificate(
+        batch=3, test="moderated", status=status, promised=0.05, level=0.192, level_low=0.171, level_high=0.213,
+        n_healthy=8412, rise=0.25, power=0.9, caught=1.0, delay=1.0, n_degraded=901,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "codes"), [(ACTION_WORDS, Action), (REASON_WORDS, Reason), (HOLD_WORDS, Hold)])
