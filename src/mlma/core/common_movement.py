@@ -75,6 +75,7 @@ class Scene:
         own = spread((deviation - level * usual) * np.sqrt(weight)) / usual
         self.unit = usual * min(max(own, SPREADS[0]), SPREADS[1])
         self.y, self.weight = deviation / self.unit, weight
+        self._start = level * usual / self.unit
         self.code: Ints = sets.code if usable.all() else sets.code[:, usable]
         self.n_ready = self._n_ready()
         self.is_known: Bools = self.n_ready >= FEWEST_MEMBERS
@@ -106,7 +107,10 @@ class Scene:
             inside[rows] = True
         outside = ~inside
         is_apart = np.count_nonzero(outside) >= max(FEWEST_MEMBERS, OUTSIDE_SHARE * len(self.y))
-        level = location(self.y[outside], self.weight[outside]) if is_apart else location(self.y, self.weight)
+        if members and is_apart:
+            level = location(self.y[outside], self.weight[outside])
+        else:
+            level = location(self.y, self.weight, start=self._start)
         residual = self.y - level
         shifts = dict.fromkeys(members, 0.0)
         for _ in range(CYCLES if members else 0):

@@ -17,6 +17,9 @@ from mlma.core.loss_tests import NO_PRIOR, Prior, fit_prior
 PAST = 16
 """Batches of a set's component that are kept."""
 
+VALUE_DF = 8.0
+"""Degrees of freedom of a stream's studentised deviation, at the low end: a reference of 8, moderated."""
+
 NEVER = -1
 """Batch number of what has not happened."""
 
@@ -117,16 +120,29 @@ class Expected:
         """P-values of "worse" and "better", shape (sets,); 1 where there is no test."""
         t = (component - self.mean) / np.maximum(self.scale(error), np.finfo(float).tiny)
         tested = (self.df > 0.0) & np.isfinite(t)
-        return tuple(np.where(tested, _upper(np.where(tested, side, 0.0), self.df), 1.0) for side in (t, -t))  # type: ignore[return-value]  # two
+        beyond = _upper(np.where(tested, np.abs(t), 0.0), self.df)
+        worse = np.where(t > 0.0, beyond, 1.0 - beyond)
+        return np.where(tested, worse, 1.0), np.where(tested, 1.0 - worse, 1.0)
 
 
-def expected(memory: ComponentMemory, sets: LabelSets) -> Expected:
+def expected(memory: ComponentMemory, sets: LabelSets, n_ready: Ints) -> Expected:
     """Predict each set's next component from its own past.
 
     The variance of the past components is set in relation to what sampling the members explains. These ratios
     are moderated over the sets of a kind (Smyth, 2004; `mlma.core.loss_tests.fit_prior`), so that a set with two
     past components can be tested, and are never below 1, for sampling alone makes that much. The fleet is one
     of a kind and has its own variance alone.
+
+    Parameters
+    ----------
+    memory
+        The past.
+    sets
+        Candidate sets.
+    n_ready
+        Shape (sets,), members that are looked at now. Their values have tails like Student's t with `VALUE_DF`
+        degrees of freedom; the degrees of a location of n of them are bounded so that the tails of the test are
+        as heavy (equal kurtosis).
 
     Notes
     -----
@@ -145,6 +161,7 @@ def expected(memory: ComponentMemory, sets: LabelSets) -> Expected:
         of_kind = np.flatnonzero(sets.kind == kind)
         prior = NO_PRIOR if of_kind[0] == FLEET else fit_prior(ratio[of_kind], own_df[of_kind])
         df[of_kind], excess[of_kind] = _moderated(ratio[of_kind], own_df[of_kind], prior)
+    df = np.minimum(df, 4.0 + (VALUE_DF - 4.0) * n_ready)
     own = (np.maximum(excess, 1.0) - 1.0) * sampling
     return Expected(mean=mean, own=own, from_past=(own + sampling) / some, df=np.where(m >= 2, df, 0.0))
 

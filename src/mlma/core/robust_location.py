@@ -19,9 +19,10 @@ STEPS = 3
 """Reweighting steps from the median; more move nothing that matters."""
 
 RANGE = 8.0
-"""Standard deviations that the histograms resolve; beyond, values of a side share one bin (and its exact mean)."""
+"""Standard deviations that the histograms resolve; beyond, values of a side share the last bin."""
 
 BINS = 64
+MIDDLES = (np.arange(BINS) + 0.5) * (2.0 * RANGE / BINS) - RANGE
 IQR_SD = 1.349
 MAX_LOSS = TUNING**2 / 6.0
 
@@ -46,13 +47,15 @@ class GroupLocations:
     gain: Floats
 
 
-def location(y: Floats, weight: Floats) -> float:
+def location(y: Floats, weight: Floats, *, start: float | None = None) -> float:
     """Biweight location of some values whose standard deviation is about 1; NaN without any.
 
     Parameters
     ----------
     y, weight
         Shape (n,), values and how much each says.
+    start
+        Where to start from, if not at the median.
 
     Examples
     --------
@@ -61,7 +64,7 @@ def location(y: Floats, weight: Floats) -> float:
     """
     if len(y) == 0:
         return float("nan")
-    centre = float(np.median(y))
+    centre = float(np.median(y)) if start is None else start
     for _ in range(STEPS):
         say = weight * np.square(np.maximum(1.0 - np.square((y - centre) / TUNING), 0.0))
         total = float(say.sum())
@@ -94,7 +97,8 @@ def group_locations(y: Floats, weight: Floats, code: Ints, n_groups: int) -> Gro
     Returns
     -------
     GroupLocations
-        Arrays of shape (n_groups,). Off the exact location by less than a tenth of a standard deviation of it.
+        Arrays of shape (n_groups,). Values are rounded to the middles of their bins, which adds half a per cent
+        to the variance of a location; locations beyond `RANGE` are at its end.
 
     Notes
     -----
@@ -102,27 +106,21 @@ def group_locations(y: Floats, weight: Floats, code: Ints, n_groups: int) -> Gro
     """
     at = np.clip((y + RANGE) * (BINS / (2.0 * RANGE)), 0, BINS - 1).astype(np.int64)
     count = np.zeros((n_groups + 1) * BINS)
-    total = np.zeros((n_groups + 1) * BINS)
-    heavy = weight * y
     for codes in code:
-        cell = codes * BINS + at
-        count += np.bincount(cell, weights=weight, minlength=len(count))
-        total += np.bincount(cell, weights=heavy, minlength=len(total))
-    count = count.reshape(-1, BINS)[:n_groups]
-    total = total.reshape(-1, BINS)[:n_groups]
-    return _from_histograms(count, np.divide(total, count, out=np.zeros_like(total), where=count > 0.0))
+        count += np.bincount(codes * BINS + at, weights=weight, minlength=len(count))
+    return _from_histograms(count.reshape(-1, BINS)[:n_groups])
 
 
-def _from_histograms(count: Floats, value: Floats) -> GroupLocations:
+def _from_histograms(count: Floats) -> GroupLocations:
     n = count.sum(axis=1)
     some = n > 0.0
-    below = np.cumsum(count, axis=1)
-    middle = np.argmax(below >= 0.5 * n[:, None], axis=1)
-    centre = np.take_along_axis(value, middle[:, None], axis=1)[:, 0]
+    middle = np.argmax(np.cumsum(count, axis=1) >= 0.5 * n[:, None], axis=1)
+    centre = MIDDLES[middle]
     for _ in range(STEPS):
-        weight = count * np.square(np.maximum(1.0 - np.square((value - centre[:, None]) / TUNING), 0.0))
-        centre = _ratio((weight * value).sum(axis=1), weight.sum(axis=1), centre)
-    gain = (count * (_loss(value) - _loss(value - centre[:, None]))).sum(axis=1)
+        say = np.square(np.maximum(1.0 - np.square((MIDDLES - centre[:, None]) / TUNING), 0.0))
+        say *= count
+        centre = _ratio(say @ MIDDLES, say.sum(axis=1), centre)
+    gain = count @ _loss(MIDDLES) - np.einsum("gb,gb->g", count, _loss(MIDDLES - centre[:, None]))
     return GroupLocations(location=np.where(some, centre, np.nan), n=n, gain=np.where(some, gain, np.nan))
 
 
@@ -132,4 +130,5 @@ def _ratio(top: Floats, bottom: Floats, otherwise: Floats) -> Floats:
 
 
 def _loss(y: Floats) -> Floats:
-    return MAX_LOSS * (1.0 - np.maximum(1.0 - np.square(y / TUNING), 0.0) ** 3)
+    rest = np.maximum(1.0 - np.square(y / TUNING), 0.0)
+    return MAX_LOSS * (1.0 - rest * rest * rest)
