@@ -10,10 +10,11 @@ import numpy as np
 from scipy.special import chdtr, digamma, polygamma
 
 from mlma.core.blocks import Floats
-from mlma.core.loss_test_result import LossTestResult, studentised
+from mlma.core.loss_test_result import EQUAL, LossTestResult
 from mlma.core.mean_tests import hac_mean, welch
+from mlma.core.prediction import Prediction
 from mlma.core.rank_tests import kolmogorov_smirnov, mann_whitney
-from mlma.core.reference import Reference
+from mlma.core.student import upper_tail
 
 __all__ = [
     "NO_PRIOR",
@@ -24,6 +25,7 @@ __all__ = [
     "kolmogorov_smirnov",
     "mann_whitney",
     "moderated",
+    "shrunk",
     "welch",
 ]
 
@@ -123,20 +125,21 @@ def fit_prior(variance: Floats, df: Floats) -> Prior:
     return Prior(df=d0, variance=float(np.exp(centre + digamma(d0 / 2.0) - np.log(d0 / 2.0))))
 
 
-def moderated(recent: Floats, reference: Reference, prior: Prior, *, min_reference: int = 2) -> LossTestResult:
+def moderated(recent: Floats, prediction: Prediction, prior: Prior, *, min_reference: int = 2) -> LossTestResult:
     """Test whether the recent batch is higher than one more batch like the reference would be (moderated t).
 
     The recent value is a draw to be predicted from the m reference values:
-    t = (recent - mean) / sqrt(s2 (1 + 1/m)), where s2 = (d0 s0^2 + (m - 1) own) / (d0 + m - 1) is the stream's
-    own variance shrunk to the fleet's, with d0 + m - 1 degrees of freedom; one-sided.
+    t = (recent - expected) / sqrt(s2 factor), where s2 = (d0 s0^2 + (m - 1) own) / (d0 + m - 1) is the stream's
+    own variance shrunk to the fleet's, with d0 + m - 1 degrees of freedom; one-sided. Without dependence
+    between batches, expected is the mean of the reference and factor is 1 + 1 / m.
 
     Parameters
     ----------
     recent
         Shape (streams,), one number per stream: the log mean loss of the recent batch
         (`mlma.core.losses.relative_log_loss`); NaN where missing.
-    reference
-        The same number over the reference batches (`mlma.core.reference.summarise`).
+    prediction
+        Of the same number, from the reference batches (`mlma.core.prediction.predict`).
     prior
         What the fleet says about the variance; `NO_PRIOR` gives the plain prediction t.
     min_reference
@@ -147,39 +150,59 @@ def moderated(recent: Floats, reference: Reference, prior: Prior, *, min_referen
     LossTestResult
         Not ready without a recent value, with fewer reference batches, or without any degree of freedom.
         Where the shrunk variance is zero (constant batches, no prior), p is 0 if the recent value is higher by
-        more than rounding, else 1.
+        more than rounding, else 1. p-values above .02 are interpolated (`mlma.core.student`).
 
     Notes
     -----
-    Assumes batch values that are roughly normal and independent of each other; dependence, season, skew and
-    heavy tails WITHIN a batch do no harm, because only the spread BETWEEN batches is used. A fleet whose
-    streams differ much in variance keeps the level on average over its streams, not for each alone. Sources:
-    Smyth (2004), section 3 (moderated t); Conway (1963), Some tactical problems in digital simulation (batch
-    means); Hahn and Meeker (1991), Statistical Intervals (the prediction interval).
+    Assumes batch values that are roughly normal and as dependent on each other as the prediction took them to
+    be; dependence, season, skew and heavy tails WITHIN a batch do no harm, because only the spread BETWEEN
+    batches is used. A fleet whose streams differ much in variance keeps the level on average over its streams,
+    not for each alone. Sources: Smyth (2004), section 3 (moderated t); Conway (1963), Some tactical problems in
+    digital simulation (batch means); Hahn and Meeker (1991), Statistical Intervals (the prediction interval).
 
     Examples
     --------
-    >>> from mlma.core.reference import Reference
-    >>> reference = Reference(mean=np.zeros(2), variance=np.array([0.02, 0.08]), m=np.array([3, 3]))
-    >>> moderated(np.array([0.4, 0.4]), reference, Prior(df=4.0, variance=0.03)).p_value.round(3).tolist()
-    [0.039, 0.08]
+    >>> from mlma.core.prediction import predict
+    >>> made = predict(np.array([[0.0, 0.0], [0.2, 0.4], [-0.2, -0.4]]), np.array([1, 2, 3]), rho=0.0)
+    >>> moderated(np.array([0.4, 0.4]), made, Prior(df=4.0, variance=0.03)).p_value.round(3).tolist()
+    [0.053, 0.124]
     """
-    own_df = np.maximum(reference.m - 1, 0).astype(np.float64)
-    own = np.where(own_df > 0.0, reference.variance, 0.0)
-    df = own_df + prior.df
+    variance = shrunk(prediction, prior)
+    m, error = prediction.m, np.sqrt(variance * prediction.factor)
+    difference = recent - prediction.expected
+    ready = (m >= min_reference) & (m + prior.df > 1.0) & ~np.isnan(difference)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = difference / error
+    constant = ready & ~(error > 0.0)
+    if constant.any():
+        scale = np.maximum(1.0, np.abs(prediction.mean[constant])) * EQUAL
+        rise = difference[constant]
+        t[constant] = np.where(rise > scale, np.inf, -np.inf)
+    t[~ready] = np.nan
+    p = np.full(t.shape, np.nan)
+    for size in np.flatnonzero(np.bincount(m)).tolist():
+        if size < min_reference:
+            continue
+        if m[0] == size and bool((m == size).all()):
+            p = upper_tail(t, size - 1 + prior.df)
+        else:
+            streams = np.flatnonzero(ready & (m == size))
+            if size - 1 + prior.df > 0.0:
+                p[streams] = upper_tail(t[streams], size - 1 + prior.df)
+    p[~ready] = np.nan
+    return LossTestResult(statistic=t, p_value=p, ready=ready)
+
+
+def shrunk(prediction: Prediction, prior: Prior) -> Floats:
+    """Variance between batches of each stream, shrunk to the fleet's, shape (streams,); NaN without knowledge."""
     if np.isinf(prior.df):
-        variance = np.full(recent.shape, prior.variance)
-    else:
-        variance = (prior.df * prior.variance + own_df * own) / np.maximum(df, np.finfo(float).tiny)
-    m = np.maximum(reference.m, 1)
-    ready = (reference.m >= min_reference) & (df > 0.0) & ~np.isnan(recent) & ~np.isnan(reference.mean)
-    return studentised(
-        recent - reference.mean,
-        np.sqrt(variance * (1.0 + 1.0 / m)),
-        df,
-        scale=np.maximum(1.0, np.abs(reference.mean)),
-        ready=np.asarray(ready),
-    )
+        return np.full(prediction.m.shape, prior.variance)
+    own_df = np.maximum(prediction.m - 1, 0).astype(np.float64)
+    own = np.where(own_df > 0.0, prediction.variance, 0.0)
+    df = own_df + prior.df
+    made = (prior.df * prior.variance + own_df * own) / np.where(df > 0.0, df, 1.0)
+    made[df <= 0.0] = np.nan
+    return made
 
 
 def _pooled(s2: Floats, df: Floats, n_zero: int) -> float:

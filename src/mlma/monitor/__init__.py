@@ -1,0 +1,1 @@
+"""The loss tests as a stateful library: `LossMonitor`, which the daemon itself runs on."""

@@ -1,0 +1,101 @@
+"""How strongly batches depend on each other, learned over the fleet and over time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlma.core.blocks import Floats
+from mlma.core.correlation import fit_correlation, fit_repetition
+from mlma.core.loss_tests import fit_prior, shrunk
+from mlma.core.prediction import Dependence, predict
+
+MEMORY = 0.9
+"""Weight of what is known when a batch is added to it."""
+
+PRIOR_OBSERVATIONS = 50.0
+"""Observations that independence is worth: a single stream cannot claim dependence, a fleet can."""
+
+MOST_BATCHES = 9
+
+STEPS = 200.0
+"""Estimates are rounded to so many steps, so that matrices that depend on them are made once."""
+
+STATE = ("lagged", "lagged_weight", "same", "other", "repeat_weight")
+
+
+@dataclass
+class DependenceMemory:
+    """Weighted means of the estimates at past batches, shrunk towards independence."""
+
+    season: int = 1
+    lagged: float = 0.0
+    lagged_weight: float = 0.0
+    same: float = 0.0
+    other: float = 0.0
+    repeat_weight: float = 0.0
+
+    @property
+    def n_batches(self) -> int:
+        """Past batches that are looked at."""
+        return max(MOST_BATCHES - 1, self.season if self.season > 1 else 0)
+
+    @property
+    def now(self) -> Dependence:
+        """What is known."""
+        neighbours = self.lagged / (self.lagged_weight + PRIOR_OBSERVATIONS)
+        repeats = 0.0
+        if self.other > 0.0:
+            shrink = self.repeat_weight / (self.repeat_weight + PRIOR_OBSERVATIONS)
+            repeats = float(np.clip(1.0 - self.same / self.other, 0.0, 0.95)) * shrink
+        rho = min(neighbours / (1.0 - repeats), 0.95)
+        return Dependence(
+            rho=round(rho * STEPS) / STEPS, season=self.season, repeats=round(repeats * STEPS) / STEPS
+        )  # fmt: skip
+
+    def learn(self, values: Floats) -> None:
+        """Take in the newest batches.
+
+        Parameters
+        ----------
+        values
+            Shape (batches, streams), consecutive, in order of time; streams may have missing ones at the start.
+        """
+        known = np.isfinite(values)
+        run = np.where(known[::-1].all(axis=0), len(known), np.argmin(known[::-1], axis=0))
+        longest = min(MOST_BATCHES, len(values), self.season if self.season > 2 else MOST_BATCHES)
+        lengths = np.arange(3, longest + 1)
+        if not len(lengths):
+            return
+        counts = np.array([np.count_nonzero(run >= n) for n in lengths]) * (lengths - 2)
+        n = int(lengths[np.argmax(counts)])
+        if counts.max() == 0:
+            return
+        series, variance = self._usable(values, run, n)
+        rho, weight = fit_correlation(series, variance)
+        self.lagged = MEMORY * self.lagged + weight * rho
+        self.lagged_weight = MEMORY * self.lagged_weight + weight
+        if self.season > 1 and np.any(run > self.season):
+            series, variance = self._usable(values, run, self.season + 1)
+            same, other = fit_repetition(series, variance, self.season)
+            self.same = MEMORY * self.same + series.shape[1] * same
+            self.other = MEMORY * self.other + series.shape[1] * other
+            self.repeat_weight = MEMORY * self.repeat_weight + series.shape[1]
+
+    def _usable(self, values: Floats, run: NDArray[np.int64], n: int) -> tuple[Floats, Floats]:
+        """The newest n batches of the streams that have them, and their moderated variance."""
+        series = values[-n:][:, run >= n]
+        own = predict(series[::-1], np.arange(1, n + 1), self.now)
+        variance = shrunk(own, fit_prior(own.variance, np.full(series.shape[1], n - 1.0)))
+        return series, np.where(variance > 0.0, variance, np.inf)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """State by name."""
+        return {"dependence": np.asarray([getattr(self, name) for name in STATE])}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what `arrays` gave."""
+        for name, value in zip(STATE, arrays["dependence"].tolist(), strict=True):
+            setattr(self, name, value)

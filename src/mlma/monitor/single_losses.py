@@ -1,0 +1,107 @@
+"""Tests on the losses of single targets: Welch, Mann-Whitney, Kolmogorov-Smirnov, HAC mean.
+
+They see more of each batch than the moderated test, and what they see depends on itself, which none of them
+allows for; the manual has the false-alarm rates. They are kept to compare with, and the certificate watches them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlma.core.batch_summary import BatchSummary
+from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.loss_tests import hac_mean, kolmogorov_smirnov, mann_whitney, welch
+from mlma.core.settings import LossTestName
+from mlma.monitor.sham import Segments
+
+TESTS = {
+    LossTestName.WELCH: welch,
+    LossTestName.MANN_WHITNEY: mann_whitney,
+    LossTestName.KOLMOGOROV_SMIRNOV: kolmogorov_smirnov,
+    LossTestName.HAC_MEAN: hac_mean,
+}
+
+KEPT_BATCHES = 32
+"""Batches whose single losses are kept; an anchored reference older than that is not ready."""
+
+
+@dataclass
+class SingleLosses:
+    """Losses of the newest batches, one array of shape (streams, targets) each, divided by the mean yardstick."""
+
+    name: LossTestName
+    kept: dict[int, Floats] = field(default_factory=dict)
+
+    def add(self, summary: BatchSummary, batch: int) -> None:
+        """Keep the losses of a batch."""
+        assert summary.single is not None
+        losses = summary.single
+        if len(summary.yardsticks):
+            naive = summary.yardsticks[0]
+            losses = losses / np.where(naive > 0.0, naive, np.nan)[:, None]
+        self.kept[batch] = losses
+        for old in [number for number in self.kept if number <= batch - KEPT_BATCHES]:
+            del self.kept[old]
+
+    def p_value(self, batch: int, lags: Ints, *, least: int) -> Floats:
+        """One-sided p-values of a batch against the batches at ``lags`` (rows, streams) before it; NaN not ready."""
+        recent = self.kept[batch]
+        n_streams = len(recent)
+        columns, count = [], np.zeros(n_streams, dtype=np.int64)
+        for lag in sorted({int(lag) for lag in np.unique(lags)} - {0}, reverse=True):
+            past = self.kept.get(batch - lag)
+            members = (lags == lag).any(axis=0)
+            if past is None:
+                continue
+            columns.append(np.where(members[:, None], _padded(past, n_streams), np.nan))
+            count += members
+        if not columns:
+            return np.full(n_streams, np.nan)
+        p = TESTS[self.name](recent, np.hstack(columns)).p_value
+        return np.where(count >= least, p, np.nan)
+
+    def p_sham(self, segments: Segments, batch: int, *, size: int) -> Floats:
+        """The same for sham streams, against at most ``size`` batches before the tested one."""
+        recent = self._losses(segments, segments.at, batch)
+        past = []
+        for back in range(min(size, int((segments.at - segments.start).max())), 0, -1):
+            position = segments.at - back
+            values = self._losses(segments, np.maximum(position, 0), batch)
+            past.append(np.where((position >= segments.start)[:, None], values, np.nan))
+        return TESTS[self.name](recent, np.hstack(past)).p_value
+
+    def _losses(self, segments: Segments, position: Ints, batch: int) -> Floats:
+        age = segments.age(position)
+        width = self.kept[batch].shape[1]
+        made = np.full((len(position), width), np.nan)
+        for old in np.unique(age).tolist():
+            kept = self.kept.get(batch - old)
+            rows = np.flatnonzero(age == old)
+            rows = rows[segments.stream[rows] < len(kept)] if kept is not None else rows
+            if kept is not None:
+                made[rows] = kept[segments.stream[rows]]
+        made[segments.backwards] = made[segments.backwards, ::-1]
+        return made * np.where(position >= segments.raised_from, 1.0 + segments.rise, 1.0)[:, None]
+
+    def reset(self, mask: Bools) -> None:
+        """Forget the past of streams."""
+        for losses in self.kept.values():
+            losses[mask[: len(losses)]] = np.nan
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """State by name."""
+        return {f"single_{batch}": losses for batch, losses in self.kept.items()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what `arrays` gave."""
+        names = [name for name in arrays if name.startswith("single_")]
+        self.kept = {int(name.removeprefix("single_")): arrays[name].copy() for name in names}
+
+
+def _padded(losses: Floats, n_streams: int) -> Floats:
+    if len(losses) == n_streams:
+        return losses
+    return np.vstack([losses, np.full((n_streams - len(losses), losses.shape[1]), np.nan)])
