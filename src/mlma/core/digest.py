@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 
 from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase, Reason
 from mlma.core.digest_attention import attention
@@ -106,7 +106,7 @@ def _healed(inputs: DigestInputs) -> Section:
     n_first = sum(d.action is Action.PROMOTE and d.reason is Reason.FIRST_VERSION for d in done)
     alarms = {(d.stream_id, d.batch): d.effect for d in inputs.decisions if is_alarm(d)}
     promoted.sort(key=lambda d: -weight(alarms.get((d.stream_id, d.batch), d.effect)))
-    rows = chain(
+    rows = _in_turn(
         ((name_of(inputs, d.stream_id), _better(d)) for d in promoted),
         ((name_of(inputs, d.stream_id), f"former champion serves again ({d.note or d.reason})") for d in undone),
         ((name_of(inputs, d.stream_id), f"{d.action} released ({d.note or d.reason})") for d in released),
@@ -121,6 +121,11 @@ def _healed(inputs: DigestInputs) -> Section:
     ]
     n = len(promoted) + len(undone) + len(released) + len(back)
     return _section(", ".join(filter(None, counts)) or "none", n, _told(rows))
+
+
+def _in_turn(*kinds: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """One row of each kind before a second one of any, so that a frequent kind cannot crowd out a rare one."""
+    return (row for turn in zip_longest(*kinds) for row in turn if row is not None)
 
 
 def _better(decision: Decision) -> str:

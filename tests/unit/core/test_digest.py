@@ -268,6 +268,12 @@ def test_healed_examples_are_ranked_by_the_alarm_that_they_ended():
     assert [entry.text[:3] for entry in digest.healed.entries] == ["IAH", "ORD", "ATL"]
 
 
+def test_a_rare_kind_of_healing_is_not_crowded_out_by_a_frequent_one():
+    asked = {"phase": Phase.REQUEST, "action": Action.ROLL_BACK, "reason": Reason.REQUESTED, "note": "request 2 by kim"}
+    digest = make_digest(inputs(decisions=[*(promotion(i) for i in range(3)), decision(3, **asked)]))
+    assert [entry.text.split(":")[0] for entry in digest.healed.entries] == ["ATL", "DFW", "IAH"]
+
+
 # --- pending ----------------------------------------------------------------------------------------------
 
 
