@@ -7,7 +7,7 @@ compared with its newest 8 values, from which what was found to be common is tak
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -409,7 +409,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["healthy", "shocks", "few", "speed"])
     options = parser.parse_args(argv)
-    tables = {
+    tables: dict[str, Callable[[], Iterator[str]]] = {
         "healthy": lambda: healthy_table(batches=options.batches, seed=options.seed),
         "shocks": lambda: shock_table(scenarios=options.scenarios, seed=options.seed),
         "few": lambda: few_table(scenarios=options.scenarios, seed=options.seed),

@@ -37,13 +37,15 @@ class Movement:
         Of the fleet and the chosen sets what is removed for them, of the others what is left; NaN where
         unknown.
     error
-        Standard error from sampling the members.
+        Standard error from sampling the members; NaN where unknown.
     gain
         Log-likelihood that removing the component of the set would win, at present.
     is_known
         Whether enough members are ready.
     shift
         Shape (streams,), what is removed from each stream.
+    level_of
+        Shape (ready streams,), the streams that the fleet's component was looked for in, None for all.
     """
 
     chosen: tuple[int, ...]
@@ -52,6 +54,7 @@ class Movement:
     gain: Floats
     is_known: Bools
     shift: Floats
+    level_of: Bools | None
 
 
 class Scene:
@@ -80,10 +83,14 @@ class Scene:
         self.n_ready = self._n_ready()
         self.is_known: Bools = self.n_ready >= FEWEST_MEMBERS
 
-    def movement(self, chosen: Sequence[int]) -> Movement:
-        """Remove the fleet's component and those of the chosen sets, jointly."""
+    def movement(self, chosen: Sequence[int], *, level_of: Bools | None = None) -> Movement:
+        """Remove the fleet's component and those of the chosen sets, jointly.
+
+        The fleet's component is that of the streams outside the chosen sets, of ``level_of`` (shape (ready
+        streams,)) if given.
+        """
         members = {number: np.flatnonzero(self.code[self.sets.kind[number]] == number) for number in chosen}
-        level, shifts, residual = self._fitted(members)
+        level, shifts, residual = self._fitted(members, level_of)
         groups = group_locations(residual, self.weight, self.code, self.sets.n_sets)
         component = np.where(self.is_known, groups.location, np.nan)
         component[FLEET] = level
@@ -94,20 +101,20 @@ class Scene:
         return Movement(
             chosen=tuple(chosen),
             component=component * self.unit,
-            error=self.unit * np.sqrt(INEFFICIENCY / np.maximum(groups.n, np.finfo(float).tiny)),
+            error=self.unit * np.sqrt(INEFFICIENCY / np.where(self.is_known, groups.n, np.nan)),
             gain=np.where(self.is_known, groups.gain, 0.0),
             is_known=self.is_known,
             shift=shift * self.unit,
+            level_of=level_of,
         )
 
-    def _fitted(self, members: dict[int, Ints]) -> tuple[float, dict[int, float], Floats]:
+    def _fitted(self, members: dict[int, Ints], level_of: Bools | None) -> tuple[float, dict[int, float], Floats]:
         """Level of the fleet, shift of each chosen set, and what is left, in units of the scene."""
-        inside = np.zeros(len(self.y), dtype=np.bool_)
+        outside = np.ones(len(self.y), dtype=np.bool_) if level_of is None else level_of.copy()
         for rows in members.values():
-            inside[rows] = True
-        outside = ~inside
+            outside[rows] = False
         is_apart = np.count_nonzero(outside) >= max(FEWEST_MEMBERS, OUTSIDE_SHARE * len(self.y))
-        if members and is_apart:
+        if is_apart and not outside.all():
             level = location(self.y[outside], self.weight[outside])
         else:
             level = location(self.y, self.weight, start=self._start)

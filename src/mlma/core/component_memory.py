@@ -61,7 +61,7 @@ class ComponentMemory:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> "ComponentMemory":
         """State from what `arrays` gave."""
-        return cls(**{name: np.asarray(arrays[name]) for name in cls.__slots__})  # type: ignore[arg-type]  # by name
+        return cls(**{name: np.asarray(arrays[name]) for name in cls.__slots__})
 
     @property
     def is_open(self) -> Bools:

@@ -1,7 +1,7 @@
 """What streams have in common in a batch: taken out before each stream's own test, and tested by itself.
 
 The fleet's common component is always removed. A label set whose component is beyond its own past is removed
-too and, when it got worse, is an incident. What the past says stands in `mlma.core.component_memory`.
+too and, when it got worse, is an incident. The scan stands in `mlma.core.incident_scan`.
 """
 
 from dataclasses import dataclass, replace
@@ -10,41 +10,17 @@ import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.common_movement import Movement, Scene
-from mlma.core.component_memory import NEVER, ComponentMemory, Expected, expected, written
-from mlma.core.label_sets import FEWEST_MEMBERS, FLEET, LabelSets
+from mlma.core.component_memory import NEVER, ComponentMemory, expected, written
+from mlma.core.incident_scan import DEFAULT_RULES, Judge, SeparationRules, search
+from mlma.core.label_sets import FLEET, LabelSets
 from mlma.core.records import Incident
 
+__all__ = ["DEFAULT_RULES", "Separation", "SeparationRules", "separate"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeparationRules:
-    """When a common movement counts.
-
-    Attributes
-    ----------
-    alpha
-        Probability of any new incident in a batch of a healthy fleet, in (0, 1).
-    least_rise
-        Relative rise of the loss below which a common movement is removed but is no incident.
-    keep
-        An open set stays open while the p-value of its component against the past before is not above this.
-    longest
-        Batches after which the level of an open set counts as its normal one.
-    fewest_streams
-        Streams that must be ready before anything is removed. With fewer, the median follows single streams
-        (measured in benchmarks.incidents).
-    most
-        Label sets that may be opened in one batch.
-    """
-
-    alpha: float = 0.05
-    least_rise: float = 0.05
-    keep: float = 0.05
-    longest: int = 26
-    fewest_streams: int = 5
-    most: int = 5
-
-
-DEFAULT_RULES = SeparationRules()
+SURPRISE = 2.5
+"""Predictive standard deviations to which the component that opens a set is drawn in before it is remembered.
+If it were not remembered at all, chance would lose its extremes, the past would look calmer than it is, and ever
+more healthy batches would look like incidents (measured: four times as many)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,72 +114,9 @@ def separate(
             shift=np.zeros(len(deviation)), incidents=(), member=np.full(len(deviation), -1), memory=memory
         )
     scene = Scene(deviation[usable], scale[usable], sets=sets, usable=usable)
-    judge = _Judge(expected(memory, sets, scene.n_ready), sets, rules)
-    movement = _search(scene, memory, judge, rules)
+    judge = Judge(expected(memory, sets, scene.n_ready), sets, rules)
+    movement = search(scene, memory, judge, rules)
     return _Closing(scene, movement, memory, judge, batch, rules).separation()
-
-
-class _Judge:
-    """Whether a component is beyond the past of its set, family-wise over the sets."""
-
-    def __init__(self, past: Expected, sets: LabelSets, rules: SeparationRules) -> None:
-        self.past = past
-        n_labels = np.array([len(keys) for keys in sets.kinds])[sets.kind]
-        number = np.bincount(n_labels)  # sets with as many labels
-        self.threshold = rules.alpha / np.count_nonzero(number) / number[n_labels]
-        self._keep = rules.keep
-
-    def is_beyond(self, movement: Movement) -> Bools:
-        """Sets that are beyond their past in either direction. Shape (sets,)."""
-        worse, better = self.past.p_values(movement.component, movement.error)
-        return np.asarray(np.minimum(worse, better) <= self.threshold)
-
-    def still(self, movement: Movement, direction: Ints) -> Bools:
-        """Open sets that are not back yet. Shape (sets,)."""
-        worse, better = self.past.p_values(movement.component, movement.error)
-        return np.asarray(np.where(direction > 0, worse, better) <= self._keep)
-
-    def surprise(self, movement: Movement) -> Floats:
-        """Log-likelihood gained by each set's shift, in view of how much the set moves anyway. Shape (sets,)."""
-        usual = np.square(self.past.scale(movement.error) / movement.error)
-        return np.where(movement.is_known, movement.gain / usual, -np.inf)
-
-
-SETTLED_ERRORS = 3.0
-"""Standard errors below which the old shift of a settled set is gone."""
-
-SURPRISE = 2.5
-"""Predictive standard deviations to which the component that opens a set is drawn in before it is remembered.
-If it were not remembered at all, chance would lose its extremes, the past would look calmer than it is, and ever
-more healthy batches would look like incidents (measured: four times as many)."""
-
-
-def _search(scene: Scene, memory: ComponentMemory, judge: _Judge, rules: SeparationRules) -> Movement:
-    """Which label sets moved, by greedy scan, starting from those under way."""
-    under_way = memory.is_open | memory.settled
-    under_way[FLEET] = False
-    chosen = np.flatnonzero(under_way & scene.is_known).tolist()
-    movement = scene.movement(chosen)
-    if chosen:
-        is_back = (memory.direction != 0) & ~judge.still(movement, memory.direction)
-        is_gone = memory.settled & (np.abs(movement.component) <= SETTLED_ERRORS * movement.error)
-        chosen, movement = _kept(scene, movement, ~(is_back | is_gone))
-    old = set(chosen)
-    for _ in range(rules.most):
-        open_to = judge.is_beyond(movement)
-        open_to[[FLEET, *chosen]] = False
-        if not open_to.any():
-            break
-        chosen = [*chosen, int(np.argmax(np.where(open_to, judge.surprise(movement), -np.inf)))]
-        movement = scene.movement(chosen)
-    holds = judge.is_beyond(movement)
-    holds[list(old)] = True
-    return _kept(scene, movement, holds)[1]
-
-
-def _kept(scene: Scene, movement: Movement, holds: Bools) -> tuple[list[int], Movement]:
-    chosen = [number for number in movement.chosen if holds[number]]
-    return chosen, movement if len(chosen) == len(movement.chosen) else scene.movement(chosen)
 
 
 class _Closing:
@@ -214,7 +127,7 @@ class _Closing:
         scene: Scene,
         movement: Movement,
         memory: ComponentMemory,
-        judge: _Judge,
+        judge: Judge,
         batch: int,
         rules: SeparationRules,
     ) -> None:
@@ -254,7 +167,7 @@ class _Closing:
         direction = np.where(stays, memory.direction, np.where(opens, side, 0))
         is_incident = (direction > 0) & known & self._beyond & (self._rise >= self._rules.least_rise)
         before = np.where(stays, memory.reported, NEVER)
-        settled = (memory.settled & chosen & ~opens) | settles
+        settled = (memory.settled & (chosen | ~known) & ~opens) | settles
         settled[FLEET] = False  # its component is removed in any case
         state = replace(
             memory,
@@ -285,6 +198,3 @@ class _Closing:
             rise=float(self._rise[number]),
             p_value=float(self._worse[number]),
         )
-
-
-__all__ = ["DEFAULT_RULES", "FEWEST_MEMBERS", "Separation", "SeparationRules", "separate"]

@@ -22,7 +22,7 @@ RANGE = 8.0
 """Standard deviations that the histograms resolve; beyond, values of a side share the last bin."""
 
 BINS = 64
-MIDDLES = (np.arange(BINS) + 0.5) * (2.0 * RANGE / BINS) - RANGE
+MIDDLES: Floats = np.linspace(-RANGE, RANGE, 2 * BINS + 1, dtype=np.float64)[1::2]
 IQR_SD = 1.349
 MAX_LOSS = TUNING**2 / 6.0
 
@@ -120,7 +120,8 @@ def _from_histograms(count: Floats) -> GroupLocations:
         say = np.square(np.maximum(1.0 - np.square((MIDDLES - centre[:, None]) / TUNING), 0.0))
         say *= count
         centre = _ratio(say @ MIDDLES, say.sum(axis=1), centre)
-    gain = count @ _loss(MIDDLES) - np.einsum("gb,gb->g", count, _loss(MIDDLES - centre[:, None]))
+    left = _loss(np.asarray(MIDDLES - centre[:, None]))
+    gain = (count * (_loss(MIDDLES) - left)).sum(axis=1)
     return GroupLocations(location=np.where(some, centre, np.nan), n=n, gain=np.where(some, gain, np.nan))
 
 
