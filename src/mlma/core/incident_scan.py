@@ -24,8 +24,8 @@ class SeparationRules:
     least_rise
         Relative rise of the loss below which a common movement is removed but is no incident.
     keep
-        An open set stays open while the p-value of its component against the past before is not above this; so
-        this share of what is over is reported for one batch more.
+        An open set stays open while the p-value of its component against the past before is not above this, or
+        not above what opens a set; so this share of what is over is reported for one batch more.
     longest
         Batches after which the level of an open set counts as its normal one.
     fewest_streams
@@ -58,7 +58,7 @@ class Judge:
         n_labels = np.array([len(keys) for keys in sets.kinds])[sets.kind]
         number = np.bincount(n_labels)  # sets with as many labels
         self.threshold = rules.alpha / np.count_nonzero(number) / number[n_labels]
-        self._keep = rules.keep
+        self._keep = np.maximum(rules.keep, self.threshold)
 
     def is_beyond(self, movement: Movement) -> Bools:
         """Sets that are beyond their past in either direction. Shape (sets,)."""

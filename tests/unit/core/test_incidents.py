@@ -312,6 +312,13 @@ def test_a_huge_shock_is_seen_with_two_past_batches():
     assert names(fleet.look(rise=1.5, members=fleet.site(2))) == ["site=s2"]
 
 
+def test_a_fleet_without_labels_keeps_the_id_of_its_incident():
+    fleet = Fleet(build({}, 60))
+    fleet.settle_in(3)
+    ids = {incident.id for _ in range(4) for incident in fleet.look(rise=0.5).incidents}
+    assert ids == {"3-fleet"}
+
+
 def test_nothing_is_an_incident_before_there_is_a_past():
     fleet = Fleet(sited())
     assert fleet.look(rise=1.5, members=fleet.site(2)).incidents == ()
@@ -372,18 +379,18 @@ def test_the_prediction_of_the_fleet_is_the_prediction_t_of_its_own_past():
 
 
 def test_healthy_common_movement_makes_no_more_alarms_than_promised():
-    found = healthy_fleet(streams=1000, rho=0.6, batches=120, seed=0)
+    found = healthy_fleet(streams=1000, rho=0.6, batches=80, seed=0)
     assert found.before.small.p99 > 400.0  # they move together
     assert 40.0 < found.after.small.mean < 60.0
     assert found.after.small.p99 < 80.0
-    assert found.after.batches_with_alarm < ALPHA + 3.0 * np.sqrt(ALPHA / 120)
-    assert found.new_incidents < ALPHA + 2.0 * np.sqrt(ALPHA / 120)
+    assert found.after.batches_with_alarm < ALPHA + 3.0 * np.sqrt(ALPHA / 80)
+    assert found.new_incidents < ALPHA + 2.0 * np.sqrt(ALPHA / 80)
     assert found.after.power > found.before.power + 0.15
 
 
 @pytest.mark.parametrize("streams", [12, 40])
 def test_a_small_fleet_that_moves_together_gains_power_at_the_same_level(streams):
-    found = healthy_fleet(streams=streams, rho=0.6, batches=300, seed=0)
+    found = healthy_fleet(streams=streams, rho=0.6, batches=150, seed=0)
     assert found.after.small.mean / streams < 0.065
     assert found.after.small.p99 < 0.5 * found.before.small.p99
     assert found.after.power > found.before.power + 0.15
@@ -394,8 +401,8 @@ def test_a_shared_shock_is_one_incident_with_the_right_labels(monkeypatch):
     world = World(name="small", streams=2000, n_labels=(0, 1, 2), broken=0.01)
     monkeypatch.setattr(bench, "WORLDS", (world,))
     monkeypatch.setattr(bench, "SIZES", (4.0,))
-    found = [shock(world, seed=seed) for seed in range(10)]
-    assert sum(one.is_right for one in found) >= 9
+    found = [shock(world, seed=seed) for seed in range(8)]
+    assert sum(one.is_right for one in found) >= 7
     assert all(one.delay == 1 for one in found if one.is_right)
     assert np.mean([one.members_alarmed for one in found]) <= 0.01
     assert np.mean([one.broken_alarmed for one in found]) > 0.6
