@@ -19,7 +19,7 @@ SILENT = -np.inf
 class Knob:
     """Threshold on the evidence that meets a budget, and the rate of false alarms that it was measured to have.
 
-    ``threshold`` is infinite where the detector must be switched off to meet the budget.
+    ``threshold`` is NaN, which no evidence reaches, where the detector must be switched off to meet the budget.
     """
 
     threshold: float
@@ -77,7 +77,8 @@ def match(evidence: Floats, budget: float) -> Knob:
     Returns
     -------
     Knob
-        The smallest threshold among the values of the evidence whose rate is at or below the budget.
+        The smallest threshold among the values of the evidence whose rate is at or below the budget; NaN when there
+        is none.
 
     Examples
     --------
@@ -93,7 +94,7 @@ def match(evidence: Floats, budget: float) -> Knob:
     rates = alarms / at_risk
     within = np.flatnonzero(rates <= budget)
     if len(within) == 0:
-        return Knob(threshold=math.inf, rate=0.0)
+        return Knob(threshold=math.nan, rate=0.0)
     return Knob(threshold=float(candidates[within[0]]), rate=float(rates[within[0]]))
 
 
