@@ -196,8 +196,8 @@ class LossMonitor:
         bad
             Shape (streams,): the batch is known to be bad data, so it is remembered but not tested.
         """
-        references = self.references
         self._fix_yardsticks(len(summary.yardsticks))
+        references = self.references
         at = references.batch + 1 if batch is None else batch
         changed = references.floors.update(summary)
         if changed is not None:
