@@ -50,6 +50,8 @@ class SingleLosses:
         """One-sided p-values of a batch against the batches at ``lags`` (rows, streams) before it; NaN not ready."""
         recent = self.kept[batch]
         n_streams = len(recent)
+        if lags.ndim == 1:  # the same for all streams
+            lags = np.repeat(lags[:, None], n_streams, axis=1)
         columns, count = [], np.zeros(n_streams, dtype=np.int64)
         for lag in sorted({int(lag) for lag in np.unique(lags)} - {0}, reverse=True):
             past = self.kept.get(batch - lag)
