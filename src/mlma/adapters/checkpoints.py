@@ -24,7 +24,18 @@ class FileCheckpoints:
 
     def save(self, shard: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replace the checkpoint of a shard. Raises StoreError when it cannot be written."""
-        path = self._path(shard)
+        self._write(self._path(shard), arrays)
+
+    def save_monitor(self, batch: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Store the loss monitor after a batch in one of two files, so that the batch before stays."""
+        self._write(self._monitor_path(batch), {**arrays, "after_batch": np.asarray(batch)})
+
+    def load_monitor(self, batch: int) -> dict[str, NDArray[Any]] | None:
+        """Arrays of the monitor after a batch, None when they cannot be read."""
+        found = self._read(self._monitor_path(batch))
+        return found if found is not None and int(found.get("after_batch", -1)) == batch else None
+
+    def _write(self, path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,14 +49,21 @@ class FileCheckpoints:
 
     def load(self, shard: int) -> dict[str, NDArray[Any]] | None:
         """Arrays of a shard's checkpoint, None when there is none that can be read."""
+        return self._read(self._path(shard))
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, NDArray[Any]] | None:
         try:
-            with np.load(self._path(shard), allow_pickle=False) as file:
+            with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None
 
     def _path(self, shard: int) -> Path:
         return self._root / f"shard-{shard:04d}.npz"
+
+    def _monitor_path(self, batch: int) -> Path:
+        return self._root / f"monitor-{batch % 2}.npz"
 
 
 class NoCheckpoints:
@@ -55,4 +73,10 @@ class NoCheckpoints:
         """Keep nothing."""
 
     def load(self, shard: int) -> None:
+        """Nothing is kept."""
+
+    def save_monitor(self, batch: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep nothing."""
+
+    def load_monitor(self, batch: int) -> None:
         """Nothing is kept."""

@@ -157,13 +157,23 @@ class TestingSection(Section):
         _TESTING.min_reference, ge=2, description="batches a reference needs before it is tested against, from 2"
     )
     fleet: FleetRule = Field(
-        _TESTING.fleet, description="how p-values of a fleet become alarms: none, bonferroni or bh"
+        _TESTING.fleet, description="how p-values of a fleet become alarms: none, bonferroni, bh, by, e_bh or online"
     )
     effect_floor: float = Field(
         _TESTING.effect_floor, ge=0, description="smallest relative rise of the loss that may alarm; 0.05 is 5 %"
     )
     min_outcomes: float = Field(
         _TESTING.min_outcomes, gt=0, le=1, description="share of a batch's targets that must be scored, in (0, 1]"
+    )
+
+    common: bool = Field(
+        _TESTING.common, description="take out what the streams have in common, and test it by itself (incidents)"
+    )
+    season: int = Field(
+        _TESTING.season, ge=1, le=60, description="batches after which a season repeats: 7 for daily batches, 1 for none"
+    )
+    sham_rise: float = Field(
+        _TESTING.sham_rise, gt=0, description="relative rise of the loss of degraded sham streams (certificate)"
     )
 
     @model_validator(mode="after")

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from mlma.core.blocks import ACTION_CODE, REASON_CODE, Bools, Ints
 from mlma.core.decisions import Action, Reason
 from mlma.core.errors import ConfigError
-from mlma.core.judge import Verdict
 
 
 class PolicyKind(StrEnum):
@@ -67,35 +66,53 @@ class Proposal:
     reason: NDArray[np.int8]
 
 
-def propose(policy: Policy, verdict: Verdict, *, has_version: Bools, age: Ints, failed: Bools) -> Proposal:
-    """Action and reason for every stream.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signals:
+    """What a policy looks at after a batch was judged; arrays of shape (streams,).
 
-    Parameters
+    Attributes
     ----------
-    policy
-        When to retrain.
-    verdict
-        What the test said.
+    alarm, reason
+        What the loss test said; codes of reasons.
     has_version
-        Shape (streams,): the stream has a trained version.
+        The stream has a trained version.
     age
-        Shape (streams,), batches since the last training.
+        Batches since the last training.
     failed
-        Shape (streams,): the champion could not forecast in the batch.
+        The champion could not forecast in the batch.
+    armed
+        Whether the test's certificate lets its alarms lead to anything.
+    fallback_every
+        Cadence in batches of the calendar that decides while the test is not armed.
     """
+
+    alarm: Bools
+    reason: NDArray[np.int8]
+    has_version: Bools
+    age: Ints
+    failed: Bools
+    armed: bool = True
+    fallback_every: int = 13
+
+
+def propose(policy: Policy, signals: Signals) -> Proposal:
+    """Action and reason for every stream."""
+    has_version, failed = signals.has_version, signals.failed
+    lapsed = np.bool_(not signals.armed) & (signals.age >= signals.fallback_every)
     due = {
         PolicyKind.NEVER: np.zeros_like(has_version),
         PolicyKind.ALWAYS: np.ones_like(has_version),
-        PolicyKind.CALENDAR: age >= policy.every,
-        PolicyKind.MLMA: verdict.alarm | failed,
+        PolicyKind.CALENDAR: signals.age >= policy.every,
+        PolicyKind.MLMA: signals.alarm | failed | lapsed,
     }[policy.kind]
-    reason = verdict.reason
+    reason = signals.reason
     if policy.kind is PolicyKind.ALWAYS:
         reason = np.full_like(reason, REASON_CODE[Reason.ALWAYS])
     elif policy.kind is PolicyKind.CALENDAR:
         reason = np.where(due, REASON_CODE[Reason.CALENDAR], reason)
     elif policy.kind is PolicyKind.MLMA:
-        reason = np.where(failed & ~verdict.alarm, REASON_CODE[Reason.MODEL_FAILED], reason)
+        reason = np.where(lapsed & ~signals.alarm, REASON_CODE[Reason.UNCERTIFIED], reason)
+        reason = np.where(failed & ~signals.alarm, REASON_CODE[Reason.MODEL_FAILED], reason)
     action = np.where(due, ACTION_CODE[Action.RETRAIN], ACTION_CODE[Action.KEEP])
     return Proposal(
         action=np.where(has_version, action, ACTION_CODE[Action.TRAIN]).astype(np.int8),

@@ -1,19 +1,20 @@
-"""Closing a batch: evidence, verdict, proposal, guard, decision, record. One straight line."""
+"""Closing a batch: scores, verdict, proposal, guard, decision, record. One straight line."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 
-from mlma.core import guards, judge, policy
+from mlma.core import guards, policy
 from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock
 from mlma.core.decisions import Action, Phase
-from mlma.core.judge import Evidence, Verdict
 from mlma.core.records import NAIVE, Effect, Finding
-from mlma.runtime import clean_rows
+from mlma.monitor.verdicts import Verdicts
+from mlma.runtime import clean_rows, monitoring
 from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.ports import Commit
+from mlma.runtime.scoring import BatchScores, gather
 
 SILENT_BATCHES = 2
 """Batches without an observation after which a stream is reported silent."""
@@ -24,8 +25,8 @@ class Closed:
     """One closed batch, for whoever observes the tick; arrays of shape (streams,)."""
 
     batch: int
-    evidence: Evidence
-    verdict: Verdict
+    scores: BatchScores
+    verdicts: Verdicts
     decisions: DecisionBlock
     has_version: Bools  # a trained version was serving in the whole batch
 
@@ -33,35 +34,43 @@ class Closed:
 def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     """Judge a batch and record what was decided, with the trainings that it orders, in one transaction."""
     fleet, settings, now = control.fleet, control.settings, control.clock.now()
-    excluded = control.excluded(batch)
-    evidence = judge.gather(control.executor.score(batch, fleet.since, excluded), fleet.n_streams)
-    bad = np.zeros(fleet.n_streams, dtype=np.bool_) if excluded is None else excluded[:, -1]
-    verdict = judge.judge(evidence, settings.testing, excluded=bad)
+    scores = gather(control.executor.score(batch), fleet.n_streams)
+    verdicts, (adaptive_mean, anchored_mean) = monitoring.judge(control, scores, batch, fleet.since == batch - 1)
     has_version = fleet.has_version()
     served = has_version & (fleet.since < batch)
     proposal = policy.propose(
         settings.policy,
-        verdict,
-        has_version=has_version,
-        age=batch - fleet.trained,
-        failed=served & evidence.fallback,
+        policy.Signals(
+            alarm=verdicts.alarm,
+            reason=verdicts.reason_code,
+            has_version=has_version,
+            age=batch - fleet.trained,
+            failed=served & scores.fallback,
+            armed=control.monitor.certificate.is_armed,
+            fallback_every=settings.life.fallback_every,
+        ),
     )
-    n_rows = clean_rows.without_excluded(control, evidence.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
-    guarded = guards.guard(proposal, control.circumstances(n_rows, evidence.last_slot, batch))
+    n_rows = clean_rows.without_excluded(control, scores.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
+    guarded = guards.guard(proposal, control.circumstances(n_rows, scores.last_slot, batch))
     block = DecisionBlock(
-        batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=evidence.stream_id, action=guarded.action,
-        proposed=proposal.action, reason=proposal.reason, held_by=guarded.held_by, n=evidence.n,
-        mean_loss=evidence.mean_loss, naive_loss=evidence.naive_loss, p_value=verdict.p_value,
-        effect=verdict.effect, adaptive_mean=evidence.adaptive_loss, anchored_mean=evidence.anchored_loss,
-        n_reference=evidence.adaptive.m, version_id=_serving_ids(control),
+        batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=scores.stream_id, action=guarded.action,
+        proposed=proposal.action, reason=proposal.reason, held_by=guarded.held_by, n=scores.n,
+        mean_loss=scores.mean_loss, naive_loss=scores.naive_loss, p_value=verdicts.p_value,
+        effect=verdicts.effect, adaptive_mean=adaptive_mean, anchored_mean=anchored_mean,
+        n_reference=verdicts.n_reference, version_id=_serving_ids(control),
     )  # fmt: skip
     effects = [
         control.order(int(stream_id), batch, REASONS[block.reason[stream_id]], n=0)
         for stream_id in np.flatnonzero(guarded.action != ACTION_CODE[Action.KEEP])
     ]
-    findings = _findings(control, evidence, served, batch, now)
-    control.store.record(Commit(cursor=batch, block=block, effects=effects, findings=findings))
-    closed = Closed(batch=batch, evidence=evidence, verdict=verdict, decisions=block, has_version=served)
+    findings = _findings(control, scores, served, batch, now)
+    control.store.record(
+        Commit(
+            cursor=batch, block=block, effects=effects, findings=findings, certificate=verdicts.certificate,
+            incidents=verdicts.incidents,
+        )
+    )  # fmt: skip
+    closed = Closed(batch=batch, scores=scores, verdicts=verdicts, decisions=block, has_version=served)
     return closed, effects
 
 
@@ -70,12 +79,12 @@ def _serving_ids(control: Control) -> tuple[str, ...]:
     return tuple(line[-1] if (line := lines.get(i)) else NAIVE for i in range(control.fleet.n_streams))
 
 
-def _findings(control: Control, evidence: Evidence, served: Bools, batch: int, now: datetime) -> list[Finding]:
+def _findings(control: Control, scores: BatchScores, served: Bools, batch: int, now: datetime) -> list[Finding]:
     """Streams that fell silent or spoke again, and champions that recovered."""
     fleet, schedule = control.fleet, control.settings.schedule
     known = OpenFindings(control.store, now)
     # The rings forget what is too old, so a stream that died long ago may look as if it had never spoken.
-    last = np.maximum(evidence.last_slot, fleet.last_slot)
+    last = np.maximum(scores.last_slot, fleet.last_slot)
     born = np.fromiter((stream.first_slot for stream in fleet.streams), dtype=np.int64, count=fleet.n_streams)
     age = schedule.first_slot(batch) - np.maximum(last, born)
     silent = age > (SILENT_BATCHES - 1) * schedule.batch
@@ -87,7 +96,7 @@ def _findings(control: Control, evidence: Evidence, served: Bools, batch: int, n
         if last[stream_id] < 0:
             message = before.message if before else "no observation has arrived yet"
         found.append(known.seen("stream_silent", name, message))
-    for kind, is_over in (("stream_silent", ~silent), ("model_failed", served & ~evidence.fallback)):
+    for kind, is_over in (("stream_silent", ~silent), ("model_failed", served & ~scores.fallback)):
         for name in known.subjects(kind):
             stream_id = fleet.ids.get(name, -1)
             if stream_id >= 0 and is_over[stream_id]:

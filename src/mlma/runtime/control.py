@@ -6,19 +6,17 @@ The parts (closing, trainings, orders) take a control and never the engine that 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from mlma.core import guards, overrides, policy
 from mlma.core.blocks import Bools, Ints
 from mlma.core.decisions import EffectKind, OverrideKind, Reason
 from mlma.core.records import Decision, Effect, Finding, Request, Serving, Version
 from mlma.core.schedule import Schedule
 from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
+from mlma.monitor.monitor import LossMonitor
 from mlma.runtime.executors import Executor
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.fleet import Fleet
 from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History
-from mlma.runtime.shard import RING_BATCHES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +70,7 @@ class Control:
     checkpoints: Checkpoints
     costs: Costs = field(default_factory=Costs)
     fleet: Fleet = field(default_factory=Fleet)
+    monitor: LossMonitor = field(init=False)
     batch: int = -1  # the last closed batch; before the first, the one before warm-up ends
     issued_until: int = 0  # first slot without a forecast
 
@@ -116,14 +115,6 @@ class Control:
     def held_by(self, kind: OverrideKind) -> Bools:
         """Streams that an active override of a kind holds, shape (streams,)."""
         return overrides.held(self.store.overrides(), kind, self.fleet.streams, self.clock.now())
-
-    def excluded(self, batch: int) -> Bools | None:
-        """Batches up to and with this one that overlap an excluded period, shape (streams, RING_BATCHES)."""
-        orders = [order for order in self.store.overrides() if order.kind is OverrideKind.EXCLUDE]
-        if not orders:
-            return None
-        batches = np.arange(batch - RING_BATCHES + 1, batch + 1, dtype=np.int64)
-        return overrides.excluded_batches(orders, self.fleet.streams, self.settings.schedule, batches, self.clock.now())
 
     def commit(self, results: Results, *, requests: Sequence[Request] = ()) -> None:
         """Record decisions with their consequences in one transaction, then take note of them."""

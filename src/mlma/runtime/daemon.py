@@ -307,7 +307,7 @@ def log_batch(closed: Closed) -> None:
         "batch_closed",
         batch=closed.batch,
         streams=len(block),
-        alarms=int(closed.verdict.alarm.sum()),
+        alarms=int(closed.verdicts.alarm.sum()),
         held=int((block.held_by != HOLD_CODE[Hold.NOTHING]).sum()),
         **{str(action): n for action, n in actions.items() if n},
     )

@@ -17,7 +17,7 @@ from mlma.core.decisions import RejectReason
 from mlma.core.errors import StoreError
 from mlma.core.records import Effect, Finding, Rejected, SourceFile
 from mlma.core.rows import Rows
-from mlma.runtime import closing
+from mlma.runtime import closing, monitoring
 from mlma.runtime import fleet as fleets
 from mlma.runtime.closing import Closed
 from mlma.runtime.control import Control
@@ -74,6 +74,7 @@ class Engine(Control):
         )  # fmt: skip
         self.sync()
         self._measure_scales()
+        self.monitor = monitoring.opened(self)
 
     def close(self) -> None:
         """Write checkpoints and end the shards. The state stays as it was recorded."""
@@ -192,7 +193,7 @@ class Engine(Control):
         """Take note of a batch that was recorded as closed."""
         self.batch = closed.batch
         self.fleet.note_batch(closed.decisions, effects)
-        self.costs.alarms += int(closed.verdict.alarm.sum())
+        self.costs.alarms += int(closed.verdicts.alarm.sum())
         self.costs.batches += 1
         self.sync()
         self._measure_scales()

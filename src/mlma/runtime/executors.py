@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
-from mlma.core.judge import Evidence
+from mlma.runtime.scoring import BatchScores
 from mlma.runtime.serving import Champion, Memo
 from mlma.runtime.shard import Issued, Position, Shard, ShardSpec, Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome, train
@@ -66,10 +66,9 @@ class Executor(ABC):
         """See `Shard.scales`, one a shard."""
         return list(self._call("scales", dict.fromkeys(range(self.n_shards), ())).values())
 
-    def score(self, batch: int, since: Ints, excluded: Bools | None) -> list[Evidence]:
+    def score(self, batch: int) -> list[BatchScores]:
         """See `Shard.score`, one a shard."""
-        calls = dict.fromkeys(range(self.n_shards), (batch, since, excluded))
-        return list(self._call("score", calls).values())
+        return list(self._call("score", dict.fromkeys(range(self.n_shards), (batch,))).values())
 
     def forecast(self, champions: Mapping[int, Champion], *, until: int) -> list[Issued]:
         """See `Shard.forecast`, one a shard."""

@@ -185,6 +185,12 @@ class Checkpoints(Protocol):
     def load(self, shard: int) -> dict[str, NDArray[Any]] | None:
         """Arrays of a shard's checkpoint, None when there is none that can be read."""
 
+    def save_monitor(self, batch: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Store the loss monitor as it is after a batch; the one of the batch before stays. Raises StoreError."""
+
+    def load_monitor(self, batch: int) -> dict[str, NDArray[Any]] | None:
+        """Arrays of the monitor after a batch, None when they cannot be read."""
+
 
 class ArtifactStore(Protocol):
     """Model versions by content."""

@@ -28,11 +28,11 @@ class Tally:
         more = len(closed.has_version) - len(self.n)
         self.loss, self.naive = (np.concatenate([old, np.zeros(more)]) for old in (self.loss, self.naive))
         self.n = np.concatenate([self.n, np.zeros(more, dtype=np.int64)])
-        evidence = closed.evidence
-        counts = closed.has_version & np.isfinite(evidence.mean_loss) & np.isfinite(evidence.naive_loss)
-        n = np.where(counts, evidence.n, 0)
-        self.loss += np.where(counts, np.nan_to_num(evidence.mean_loss), 0.0) * n
-        self.naive += np.where(counts, np.nan_to_num(evidence.naive_loss), 0.0) * n
+        scores = closed.scores
+        counts = closed.has_version & np.isfinite(scores.mean_loss) & np.isfinite(scores.naive_loss)
+        n = np.where(counts, scores.n, 0)
+        self.loss += np.where(counts, np.nan_to_num(scores.mean_loss), 0.0) * n
+        self.naive += np.where(counts, np.nan_to_num(scores.naive_loss), 0.0) * n
         self.n += n
 
     def relative_to_naive(self) -> Floats:

@@ -1,4 +1,4 @@
-"""Ring buffers of one shard: outcomes by slot, forecasts of the open batch, mean losses of the closed ones.
+"""Ring buffers of one shard: outcomes by slot, forecasts of the open batch and of the last closed one.
 
 Rows are streams. The arrays of a closed batch belong to its block: they are replaced, never written to again.
 """
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints, LossBlock
 from mlma.core.records import NAIVE
 from mlma.core.schedule import Schedule
-from mlma.runtime.outcomes import Outcomes, empty, n_finite, row_blocks
+from mlma.runtime.outcomes import Outcomes, empty
 
 RING_ARRAYS = (
-    "mean_loss", "naive_loss", "last_forecast", "last_fallback", "last_scored", "_forecast", "_naive", "_fallback",
+    "last_forecast", "last_fallback", "_forecast", "_naive", "_fallback",
 )  # fmt: skip
 """Attributes of `Rings` that a checkpoint holds, besides the outcomes."""
 
@@ -27,14 +27,10 @@ class Rings:
 
     schedule: Schedule
     lookback: int  # slots before an origin that must stay readable
-    n_batches: int
     batch: int | None = None
     outcomes: Outcomes = field(init=False)
-    mean_loss: Floats = field(default_factory=lambda: empty(0, 0))
-    naive_loss: Floats = field(default_factory=lambda: empty(0, 0))
     last_forecast: Floats = field(default_factory=lambda: empty(0, 0))  # of the last closed batch
     last_fallback: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
-    last_scored: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # targets with both
     _forecast: Floats = field(default_factory=lambda: empty(0, 0))
     _naive: Floats = field(default_factory=lambda: empty(0, 0))
     _fallback: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
@@ -47,7 +43,7 @@ class Rings:
     @property
     def n_streams(self) -> int:
         """Rows in use."""
-        return len(self.mean_loss)
+        return len(self.last_forecast)
 
     @property
     def open_batch(self) -> int:
@@ -57,29 +53,19 @@ class Rings:
     def grow(self, n_streams: int) -> None:
         """Add rows for born streams."""
         more = n_streams - self.n_streams
-        if more <= 0 and self.mean_loss.shape[1]:
+        if more <= 0 and self.last_forecast.shape[1]:
             return
         size = self.schedule.batch
-        for name, columns in (
-            ("mean_loss", self.n_batches), ("naive_loss", self.n_batches), ("last_forecast", size),
-            ("_forecast", size), ("_naive", size),
-        ):  # fmt: skip
+        for name in ("last_forecast", "_forecast", "_naive"):
             old = getattr(self, name)
-            setattr(self, name, np.vstack([old, empty(more, columns)]) if len(old) else empty(more, columns))
-        for name in ("last_fallback", "last_scored", "_fallback"):
+            setattr(self, name, np.vstack([old, empty(more, size)]) if len(old) else empty(more, size))
+        for name in ("last_fallback", "_fallback"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros(more, dtype=old.dtype)]))
         self.outcomes.grow(more)
 
     def advance(self, batch: int) -> None:
-        """Make ``batch`` the last closed one: shift the losses, open the next batch, forget what is too old."""
-        if self.batch is not None:
-            shift = min(batch - self.batch, self.n_batches)
-            for name in ("mean_loss", "naive_loss"):
-                ring = getattr(self, name)
-                for rows in row_blocks(*ring.shape):
-                    ring[rows, : self.n_batches - shift] = ring[rows, shift:].copy()
-                    ring[rows, self.n_batches - shift :] = np.nan
+        """Make ``batch`` the last closed one: open the next batch, forget what is too old."""
         self.batch = batch
         self.issued_until = self.schedule.first_slot(batch + 1)
         self._forecast, self._naive = (empty(self.n_streams, self.schedule.batch) for _ in range(2))
@@ -87,11 +73,6 @@ class Rings:
         self.outcomes.forget(self.issued_until - self.lookback - self.schedule.batch)
 
     # batches
-
-    def batches(self) -> Ints:
-        """Numbers of the batches in the loss rings, shape (n_batches,); the last one is the last closed."""
-        last = -1 if self.batch is None else self.batch
-        return np.arange(last - self.n_batches + 1, last + 1, dtype=np.int64)
 
     def issue(self, block: ForecastBlock, n_shards: int) -> None:
         """Put forecasts of the open batch in place."""
@@ -116,22 +97,14 @@ class Rings:
             naive=self._naive,
         )
 
-    def close(self, block: LossBlock, means: tuple[Floats, Floats]) -> None:
-        """Take a closed batch into the loss rings; a block may hold fewer streams than are known now."""
+    def close(self, block: LossBlock) -> None:
+        """Make a block the last closed batch; it may hold fewer streams than are known now."""
         if self.batch is None or block.batch > self.batch:
             self.advance(block.batch)
-        assert self.batch is not None
-        column = self.n_batches - 1 - (self.batch - block.batch)
         rows = len(block.stream_ids)
-        self.mean_loss[:rows, column], self.naive_loss[:rows, column] = means
-        if block.batch == self.batch:
-            self.last_forecast = block.forecast
-            if rows < self.n_streams:
-                self.last_forecast = np.vstack([block.forecast, empty(self.n_streams - rows, self.schedule.batch)])
-            scored = np.zeros(self.n_streams, dtype=np.int64)
-            for part in row_blocks(*block.y.shape):
-                scored[part] = n_finite(block.y[part] + block.forecast[part])
-            self.last_scored = scored
+        self.last_forecast = block.forecast
+        if rows < len(self._fallback):
+            self.last_forecast = np.vstack([block.forecast, empty(len(self._fallback) - rows, self.schedule.batch)])
 
     # checkpoints
 

@@ -1,128 +1,87 @@
-"""From the rings of one shard to what its newest batch is held against, block by block of streams.
+"""From the outcomes and forecasts of a closed batch to what the loss monitor judges, shard by shard."""
 
-Every step makes temporary arrays of all streams and batches; a block of rows at a time, they stay in the cache.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from mlma.core import losses, reference
+from mlma.core import losses
+from mlma.core.batch_summary import BatchSummary, summarise_batch
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock
-from mlma.core.reference import Reference
-from mlma.core.settings import ReferencePolicy, TestingSettings, Yardstick
+from mlma.core.settings import TestingSettings, Yardstick
+from mlma.monitor.single_losses import TESTS
 from mlma.runtime.outcomes import row_blocks
-
-LOSS_FLOOR = 1e-3
-"""Share of a stream's usual naive loss that is added before the logarithm, so that a perfect batch stays finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """The newest batch of each stream and its references, arrays of shape (streams,)."""
+class BatchScores:
+    """What shards know about one closed batch; arrays of shape (streams,), NaN where a number is missing."""
 
-    tested: Floats
-    adaptive: Reference  # of the tested number
-    anchored: Reference
-    adaptive_loss: Floats  # mean loss over the same batches
-    anchored_loss: Floats
-    adaptive_members: Bools  # shape (streams, batches - 1)
-    anchored_members: Bools
+    stream_id: Ints
+    n: Ints  # scored targets
+    mean_loss: Floats  # of the served forecasts
+    naive_loss: Floats  # of seasonal naive on the same targets
+    zero_share: Floats
+    event_size: Floats
+    single: Floats  # shape (streams, targets of a batch), or (streams, 0) where the test does not look at them
+    n_rows: Ints  # clean observations in the train window
+    last_slot: Ints  # newest observation; -1 when there is none
+    fallback: Bools  # seasonal naive served at least one target
 
-
-def mean_losses(block: LossBlock, settings: TestingSettings) -> tuple[Floats, Floats]:
-    """Mean loss of the served and of the naive forecasts of one batch, each of shape (streams,)."""
-    served, naive = np.empty(len(block.y)), np.empty(len(block.y))
-    for rows in row_blocks(*block.y.shape):
-        for mean, forecast in ((served, block.forecast), (naive, block.naive)):
-            single = losses.loss(settings.loss, block.y[rows], forecast[rows], quantile=settings.quantile)
-            mean[rows] = losses.batch_mean(single, min_share=settings.min_outcomes).mean
-    return served, naive
-
-
-def compare(
-    mean_loss: Floats,
-    naive_loss: Floats,
-    *,
-    batches: Ints,
-    since: Ints,
-    excluded: Bools | None,
-    settings: TestingSettings,
-) -> Comparison:
-    """Hold the last column of the loss rings against the ones before it.
-
-    Parameters
-    ----------
-    mean_loss, naive_loss
-        Shape (streams, batches), mean losses of the served and of the naive forecasts; NaN where missing.
-    batches
-        Shape (batches,), their numbers.
-    since
-        Shape (streams,): only batches after this one belong to a reference.
-    excluded
-        Shape (streams, batches) of those that must not belong to a reference, or None.
-    """
-    parts = [
-        _compare(
-            mean_loss[rows],
-            naive_loss[rows],
-            batches=batches,
-            since=since[rows],
-            excluded=None if excluded is None else excluded[rows],
-            settings=settings,
+    def summary(self, settings: TestingSettings, n_targets: int) -> BatchSummary:
+        """What the monitor judges."""
+        is_relative = settings.yardstick is Yardstick.NAIVE
+        return BatchSummary(
+            n=self.n,
+            n_targets=n_targets,
+            mean_loss=self.mean_loss,
+            yardsticks=self.naive_loss[None] if is_relative else np.empty((0, len(self.n))),
+            zero_share=self.zero_share,
+            event_size=self.event_size,
+            single=self.single if self.single.shape[1] else None,
         )
-        for rows in row_blocks(*mean_loss.shape)
+
+
+def summarise(block: LossBlock, settings: TestingSettings) -> BatchSummary:
+    """Losses of one batch, with those of seasonal naive as the yardstick; see `summarise_batch`."""
+    made = [
+        summarise_batch(
+            losses.loss(settings.loss, block.y[rows], block.forecast[rows], quantile=settings.quantile),
+            losses.loss(settings.loss, block.y[rows], block.naive[rows], quantile=settings.quantile)[None],
+            min_share=settings.min_outcomes,
+            keep_single=settings.name in TESTS,
+        )
+        for rows in row_blocks(*block.y.shape)
     ]
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return _compare(mean_loss, naive_loss, batches=batches, since=since, excluded=excluded, settings=settings)
-    return Comparison(
-        tested=np.concatenate([part.tested for part in parts]),
-        adaptive=reference.joined([part.adaptive for part in parts]),
-        anchored=reference.joined([part.anchored for part in parts]),
-        adaptive_loss=np.concatenate([part.adaptive_loss for part in parts]),
-        anchored_loss=np.concatenate([part.anchored_loss for part in parts]),
-        adaptive_members=np.concatenate([part.adaptive_members for part in parts]),
-        anchored_members=np.concatenate([part.anchored_members for part in parts]),
+    n_targets = block.y.shape[1]
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in made] or [np.empty(0)])
+        for name in ("n", "mean_loss", "zero_share", "event_size")
+    }
+    single = [part.single for part in made if part.single is not None]
+    return BatchSummary(
+        n_targets=n_targets,
+        yardsticks=np.concatenate([part.yardsticks for part in made] or [np.empty((1, 0))], axis=1),
+        single=np.concatenate(single) if single else None,
+        **{**columns, "n": columns["n"].astype(np.int64)},
     )
 
 
-def _compare(
-    mean_loss: Floats,
-    naive_loss: Floats,
-    *,
-    batches: Ints,
-    since: Ints,
-    excluded: Bools | None,
-    settings: TestingSettings,
-) -> Comparison:
-    usual = reference.means(naive_loss, np.isfinite(naive_loss))
-    floor = np.where(usual > 0, LOSS_FLOOR * usual, 1e-12)
-    yardstick = naive_loss if settings.yardstick is Yardstick.NAIVE else None
-    if settings.reference is ReferencePolicy.BEST:
-        known = losses.relative_log_loss(mean_loss, yardstick, floor)
-    else:  # time alone chooses: this is finite where the tested number is, and costs no logarithm
-        known = mean_loss if yardstick is None else mean_loss + yardstick
-    past = known[:, :-1]
-    if excluded is not None:
-        past = np.where(excluded[:, :-1], np.nan, past)
-    adaptive = reference.membership(past, batches[:-1], since, policy=settings.reference, size=settings.reference_size)
-    anchored = reference.anchored_membership(past, batches[:-1], since, size=settings.anchored_size)
-    wanted = np.ones(mean_loss.shape, dtype=np.bool_)
-    wanted[:, :-1] = adaptive | anchored
-    tested = np.full(mean_loss.shape, np.nan)
-    tested[wanted] = losses.relative_log_loss(
-        mean_loss[wanted],
-        None if yardstick is None else yardstick[wanted],
-        np.repeat(floor, np.count_nonzero(wanted, axis=1)),
-    )
-    return Comparison(
-        tested=tested[:, -1].copy(),
-        adaptive=reference.summarise(tested[:, :-1], adaptive),
-        anchored=reference.summarise(tested[:, :-1], anchored),
-        adaptive_loss=reference.means(mean_loss[:, :-1], adaptive),
-        anchored_loss=reference.means(mean_loss[:, :-1], anchored),
-        adaptive_members=adaptive,
-        anchored_members=anchored,
+def gather(parts: Sequence[BatchScores], n_streams: int) -> BatchScores:
+    """Scores of all shards as one, in order of stream id; every id of 0 .. n_streams - 1 occurs once.
+
+    Raises
+    ------
+    ValueError
+        A stream is missing or occurs twice.
+    """
+    stream_id = np.concatenate([part.stream_id for part in parts])
+    order = np.argsort(stream_id)
+    if not np.array_equal(stream_id[order], np.arange(n_streams)):
+        raise ValueError(f"scores of {len(order)} streams, expected each of {n_streams} once")
+    return BatchScores(
+        **{
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])[order]
+            for field in fields(BatchScores)
+        }
     )

@@ -1,4 +1,4 @@
-"""The streams that one actor keeps: rings of outcomes, forecasts and batch losses, and what is computed on them.
+"""The streams that one actor keeps: rings of outcomes and forecasts, and what is computed on them.
 
 A shard is a cache. Everything in it is rebuilt from the history, so a killed one loses nothing; every method
 is idempotent, so a call that was lost is simply made again.
@@ -10,28 +10,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlma.core import losses
-from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints, LossBlock
-from mlma.core.judge import Evidence
+from mlma.core.batch_summary import BatchSummary
+from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints
 from mlma.core.robust import robust_scale
 from mlma.core.schedule import Schedule
-from mlma.core.settings import LossTestName, ModelSettings, TestingSettings
+from mlma.core.settings import ModelSettings, TestingSettings
 from mlma.models.features import Features
 from mlma.models.naive import seasonal_naive
-from mlma.runtime import scoring
 from mlma.runtime.ports import ArtifactStore, Checkpoints, History
 from mlma.runtime.rings import Rings
+from mlma.runtime.scoring import BatchScores, summarise
 from mlma.runtime.serving import Champion, Memo, Predictor, Served
-from mlma.runtime.single_losses import SingleLosses
-
-RING_BATCHES = 64
-"""Closed batches whose mean losses are kept for the references."""
 
 FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
 
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 """Raised whenever the arrays of a checkpoint change their meaning."""
 
 
@@ -89,7 +84,7 @@ class Shard:
     _rings: Rings = field(init=False)
     _features: Features = field(init=False)
     _predictor: Predictor = field(init=False)
-    _single: SingleLosses = field(init=False)
+    _summary: BatchSummary | None = None  # of the last closed batch
 
     def __post_init__(self) -> None:
         schedule = self.spec.schedule
@@ -97,12 +92,10 @@ class Shard:
         self._rings = Rings(
             schedule=schedule,
             lookback=self._features.lookback + schedule.train_window,
-            n_batches=RING_BATCHES,
         )
         self._predictor = Predictor(
             artifacts=self.spec.artifacts, model=self.spec.model, horizon=schedule.horizon, memo=self.memo
         )
-        self._single = SingleLosses(settings=self.spec.testing)
 
     # taking in
 
@@ -133,16 +126,14 @@ class Shard:
             self.spec.checkpoints.save(self.spec.shard, {**self._rings.arrays(), **stamp})
 
     def _made_for(self) -> str:
-        """What the arrays of a checkpoint depend on: it is void when the losses are measured otherwise now."""
-        testing, rings = self.spec.testing, self._rings
-        measured = (testing.loss, testing.quantile, testing.min_outcomes)
-        return " ".join(str(part) for part in (*measured, rings.lookback, rings.n_batches, self.spec.n_shards))
+        """What the arrays of a checkpoint depend on."""
+        return f"{CHECKPOINT_FORMAT} {self._rings.lookback} {self.spec.n_shards}"
 
     def _restore(self, position: Position) -> None:
-        """Take up a checkpoint that is not ahead of what is recorded; single losses are in the history only."""
+        """Take up a checkpoint that is not ahead of what is recorded."""
         found = self.spec.checkpoints.load(self.spec.shard) or {}
         is_usable = str(found.get("made_for")) == self._made_for()
-        if not is_usable or self.spec.testing.name is not LossTestName.MODERATED:
+        if not is_usable:
             return
         is_ahead = int(found["batch"]) > position.batch or int(found["seq"]) > position.seq
         if not is_ahead and len(found["y"]) <= position.n_streams:
@@ -150,13 +141,12 @@ class Shard:
             self._seq = int(found["seq"])
 
     def _catch_up(self, batch: int) -> None:
-        """Rebuild losses and open forecasts after a restart; the rings of a running shard are already there."""
+        """Take up the last closed batch after a restart; the rings of a running shard are already there."""
         spec, rings = self.spec, self._rings
         is_new = rings.batch is None
-        first = batch + 1 - RING_BATCHES if rings.batch is None else rings.batch + 1
         rings.advance(batch)
-        for block in spec.history.losses(spec.shard, first_batch=max(0, first), last_batch=batch):
-            self._close(block)
+        for block in spec.history.losses(spec.shard, first_batch=max(0, batch), last_batch=batch):
+            rings.close(block)
         if is_new:
             self._seq = 0
 
@@ -181,54 +171,30 @@ class Shard:
 
     # judging
 
-    def score(self, batch: int, since: Ints, excluded: Bools | None) -> Evidence:
-        """Close a batch: losses of the issued forecasts, and the references to hold them against.
-
-        Parameters
-        ----------
-        batch
-            The batch to close: the one after the last closed, or that one again.
-        since
-            Shape (streams of the fleet,): the last batch before the serving version served.
-        excluded
-            Shape (streams of the fleet, RING_BATCHES) for the batches up to and with this one, or None.
-        """
+    def score(self, batch: int) -> BatchScores:
+        """Close a batch, the one after the last closed or that one again: losses of the issued forecasts."""
         spec, rings = self.spec, self._rings
-        mine = slice(spec.shard, None, spec.n_shards)
         if rings.batch != batch:
             block = rings.open_block(batch, self._ids())
             spec.history.append_losses(spec.shard, block)
-            self._close(block)
-        batches = rings.batches()
-        made = scoring.compare(
-            rings.mean_loss, rings.naive_loss, batches=batches, since=since[mine],
-            excluded=None if excluded is None else excluded[mine], settings=spec.testing,
-        )  # fmt: skip
-        adaptive_p, anchored_p = self._single.p_values(batches[:-1], made.adaptive_members, made.anchored_members)
-        return Evidence(
+            rings.close(block)
+            self._summary = summarise(block, spec.testing)
+        elif self._summary is None or len(self._summary.n) != rings.n_streams:
+            (block,) = spec.history.losses(spec.shard, first_batch=batch, last_batch=batch)
+            self._summary = summarise(block, spec.testing)
+        made = self._summary
+        return BatchScores(
             stream_id=self._ids(),
-            n=rings.last_scored,
-            mean_loss=rings.mean_loss[:, -1].copy(),
-            naive_loss=rings.naive_loss[:, -1].copy(),
-            tested=made.tested,
-            adaptive=made.adaptive,
-            anchored=made.anchored,
-            adaptive_loss=made.adaptive_loss,
-            anchored_loss=made.anchored_loss,
-            adaptive_p=adaptive_p,
-            anchored_p=anchored_p,
+            n=made.n,
+            mean_loss=made.mean_loss,
+            naive_loss=made.yardsticks[0],
+            zero_share=made.zero_share,
+            event_size=made.event_size,
+            single=made.single if made.single is not None else np.empty((len(made.n), 0)),
             n_rows=rings.outcomes.count(spec.schedule.origin_after(batch), spec.schedule.train_window),
             last_slot=rings.outcomes.last_slots(),
             fallback=rings.last_fallback.copy(),
         )
-
-    def _close(self, block: LossBlock) -> None:
-        settings = self.spec.testing
-        mean, naive_mean = scoring.mean_losses(block, settings)
-        self._rings.close(block, (mean, naive_mean))
-        if settings.name is not LossTestName.MODERATED:
-            single = losses.loss(settings.loss, block.y, block.forecast, quantile=settings.quantile)
-            self._single.add(block.batch, single, naive_mean)
 
     # forecasting and training
 

@@ -8,8 +8,7 @@ import pytest
 
 from mlma.adapters.checkpoints import FileCheckpoints
 from mlma.core.decisions import Action, Phase, Reason
-from mlma.core.settings import FleetRule, LossName, LossTestName, ReferencePolicy, TestingSettings, Yardstick
-from mlma.runtime.single_losses import KEPT_BATCHES, SingleLosses
+from mlma.core.settings import FleetRule, LossName, LossTestName, ReferencePolicy, Yardstick
 from tests.unit.runtime.memory_fleet import HOURS, WARM_DAYS, Life, demand, outcome, settings_for
 
 FIRST = WARM_DAYS - 1
@@ -166,29 +165,3 @@ def test_a_checkpoint_that_is_ahead_of_the_record_is_not_taken_up(tmp_path: Path
     behind = Life(y, checkpoints=FileCheckpoints(tmp_path)).until(52)
     plain = Life(y).until(52)
     assert outcome(behind.store) == outcome(plain.store)
-
-
-def test_single_losses_are_forgotten_after_a_while_and_the_test_is_then_not_ready() -> None:
-    kept = SingleLosses(settings=TestingSettings(name=LossTestName.WELCH, yardstick=Yardstick.NONE))
-    rng = np.random.default_rng(2)
-    for batch in range(KEPT_BATCHES + 10):
-        kept.add(batch, rng.exponential(size=(2, 24)), np.ones(2))
-    batches = np.arange(KEPT_BATCHES + 9)
-    old, new = np.zeros((2, len(batches)), dtype=np.bool_), np.zeros((2, len(batches)), dtype=np.bool_)
-    old[:, :4], new[:, -4:] = True, True
-    adaptive, anchored = kept.p_values(batches, new, old)
-    assert np.isfinite(adaptive).all()
-    assert np.isnan(anchored).all()
-
-
-def test_streams_born_after_a_batch_have_no_single_losses_in_it() -> None:
-    kept = SingleLosses(settings=TestingSettings(name=LossTestName.MANN_WHITNEY, yardstick=Yardstick.NONE))
-    rng = np.random.default_rng(2)
-    for batch in range(4):
-        kept.add(batch, rng.exponential(size=(2, 24)), np.ones(2))
-    kept.add(4, rng.exponential(size=(3, 24)), np.ones(3))
-    members = np.ones((3, 4), dtype=np.bool_)
-    members[2] = False
-    adaptive, _ = kept.p_values(np.arange(4), members, members)
-    assert np.isfinite(adaptive[:2]).all()
-    assert np.isnan(adaptive[2])

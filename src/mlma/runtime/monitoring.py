@@ -1,0 +1,138 @@
+"""The loss monitor of a fleet in the loop: opened where the store stands, fed batch by batch, never behind it.
+
+Its state is a function of what is recorded: the losses of the batches, when which version came to serve, and what
+was declared bad data. A checkpoint of every batch spares the way; without it, the batches are judged once more.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import structlog
+
+from mlma.core import overrides
+from mlma.core.blocks import Bools, Floats, Ints, LossBlock
+from mlma.core.decisions import OverrideKind
+from mlma.core.errors import StoreError
+from mlma.core.records import Serving, Stream
+from mlma.monitor.monitor import LossMonitor
+from mlma.monitor.verdicts import Verdicts
+from mlma.runtime.control import Control
+from mlma.runtime.scoring import BatchScores, gather, summarise
+
+log = structlog.get_logger(__name__)
+
+
+def labels_of(streams: Sequence[Stream]) -> dict[str, list[str]]:
+    """Label key to the value of each stream, "" where a stream has none."""
+    keys = sorted({key for stream in streams for key in stream.labels})
+    return {key: [stream.labels.get(key, "") for stream in streams] for key in keys}
+
+
+def opened(control: Control) -> LossMonitor:
+    """Monitor as it was after the last closed batch."""
+    cursor = control.store.cursor()
+    if cursor is None:
+        return _fresh(control, 0)
+    arrays = control.checkpoints.load_monitor(cursor)
+    if arrays is not None:
+        monitor = _fresh(control, arrays["loss"].shape[1])
+        try:
+            monitor.restore(arrays)
+        except (KeyError, ValueError):  # saved by another version or with other settings
+            return _rebuilt(control, cursor)
+        return monitor
+    return _rebuilt(control, cursor)
+
+
+def judge(control: Control, scores: BatchScores, batch: int, began: Bools) -> tuple[Verdicts, tuple[Floats, Floats]]:
+    """Judge a batch of the fleet, and write the checkpoint that belongs to it.
+
+    Parameters
+    ----------
+    began
+        Shape (streams,): another version came to serve after the batch before.
+
+    Returns
+    -------
+    tuple
+        The verdicts, and the mean losses over both references for people.
+    """
+    monitor = control.monitor
+    made = _judge(control, monitor, scores, batch, began)
+    try:
+        control.checkpoints.save_monitor(batch, monitor.arrays())
+    except StoreError as error:  # it costs a restart time, and nothing else
+        log.warning("checkpoint_failed", error=str(error))
+    return made
+
+
+def _judge(
+    control: Control, monitor: LossMonitor, scores: BatchScores, batch: int, began: Bools
+) -> tuple[Verdicts, tuple[Floats, Floats]]:
+    streams = control.fleet.streams[: len(scores.n)]
+    if len(streams) > monitor.n_streams:
+        monitor.grow(labels_of(streams[monitor.n_streams :]), len(streams) - monitor.n_streams)
+    monitor.reset(began)
+    bad = _exclude(control, monitor, streams, batch)
+    means = monitor.reference_losses(batch)
+    settings = control.settings
+    summary = scores.summary(settings.testing, settings.schedule.batch)
+    return monitor.judge(summary, batch=batch, bad=bad), means
+
+
+def _exclude(control: Control, monitor: LossMonitor, streams: Sequence[Stream], batch: int) -> Bools | None:
+    """Leave bad data out of the references; says which streams have it in this very batch."""
+    orders = [order for order in control.store.overrides() if order.kind is OverrideKind.EXCLUDE]
+    batches = np.append(monitor.remembered(), batch)
+    if not orders:
+        monitor.exclude(batches, np.zeros((len(streams), len(batches)), dtype=np.bool_))
+        return None
+    mask = overrides.excluded_batches(orders, streams, control.settings.schedule, batches, control.clock.now())
+    monitor.exclude(batches, mask)
+    return np.asarray(mask[:, -1])
+
+
+def _fresh(control: Control, n_streams: int) -> LossMonitor:
+    streams = control.fleet.streams[:n_streams]
+    return LossMonitor.from_settings(
+        control.settings.testing, n_streams, labels=labels_of(streams), seed=control.settings.model.seed
+    )
+
+
+def _rebuilt(control: Control, cursor: int) -> LossMonitor:
+    """Judge all recorded batches once more, from the history."""
+    monitor = _fresh(control, 0)
+    servings = control.store.servings()
+    for batch in range(cursor + 1):
+        blocks = [
+            block
+            for shard in range(control.executor.n_shards)
+            for block in control.history.losses(shard, first_batch=batch, last_batch=batch)
+        ]
+        if blocks:
+            scores = _scores(control, blocks)
+            _judge(control, monitor, scores, batch, _began(servings, batch, len(scores.n)))
+    return monitor
+
+
+def _began(servings: Sequence[Serving], batch: int, n_streams: int) -> Bools:
+    made = np.zeros(n_streams, dtype=np.bool_)
+    made[[serving.stream_id for serving in servings if serving.batch == batch - 1]] = True
+    return made
+
+
+def _scores(control: Control, blocks: Sequence[LossBlock]) -> BatchScores:
+    """Scores of recorded blocks; what only the loop needs is left empty."""
+    parts = []
+    for block in blocks:
+        made = summarise(block, control.settings.testing)
+        nothing: Ints = np.zeros(len(block.stream_ids), dtype=np.int64)
+        single = made.single if made.single is not None else np.empty((len(made.n), 0))
+        parts.append(
+            BatchScores(
+                stream_id=block.stream_ids, n=made.n, mean_loss=made.mean_loss, naive_loss=made.yardsticks[0],
+                zero_share=made.zero_share, event_size=made.event_size, single=single, n_rows=nothing,
+                last_slot=nothing, fallback=nothing.astype(np.bool_),
+            )
+        )  # fmt: skip
+    return gather(parts, sum(len(part.n) for part in parts))
