@@ -35,7 +35,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     """Judge a batch and record what was decided, with the trainings that it orders, in one transaction."""
     fleet, settings, now = control.fleet, control.settings, control.clock.now()
     scores = gather(control.executor.score(batch), fleet.n_streams)
-    verdicts, (adaptive_mean, anchored_mean) = monitoring.judge(control, scores, batch, fleet.since == batch - 1)
+    verdicts, (adaptive_mean, anchored_mean) = monitoring.judge(control, scores, batch)
     has_version = fleet.has_version()
     served = has_version & (fleet.since < batch)
     proposal = policy.propose(

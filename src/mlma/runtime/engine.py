@@ -192,6 +192,7 @@ class Engine(Control):
     def _closed(self, closed: Closed, effects: list[Effect]) -> None:
         """Take note of a batch that was recorded as closed."""
         self.batch = closed.batch
+        self.fleet.begins.pop(closed.batch, None)
         self.fleet.note_batch(closed.decisions, effects)
         self.costs.alarms += int(closed.verdicts.alarm.sum())
         self.costs.batches += 1

@@ -32,6 +32,7 @@ class Fleet:
     )  # trainings by stream and batch, current batch only
     held: dict[int, Decision] = field(default_factory=dict)  # proposals of the last batch that an override held
     waiting: dict[int, Decision] = field(default_factory=dict)  # candidates that an override keeps from serving
+    begins: dict[int, set[int]] = field(default_factory=dict)  # streams by the first batch of another version
 
     @property
     def n_streams(self) -> int:
@@ -81,7 +82,14 @@ class Fleet:
             line.append(version.id)
         self.versions[version.id] = version
         self.since[serving.stream_id] = serving.batch
+        self.begins.setdefault(serving.batch + 1, set()).add(serving.stream_id)
         self.waiting.pop(serving.stream_id, None)  # it beat another champion than the one that serves now
+
+    def began(self, batch: int) -> Bools:
+        """Whether another version served from the start of a batch on, shape (streams,)."""
+        found = np.zeros(self.n_streams, dtype=np.bool_)
+        found[sorted(self.begins.get(batch, ()))] = True
+        return found
 
     def has_version(self) -> Bools:
         """Whether a stream has a champion, shape (streams,)."""

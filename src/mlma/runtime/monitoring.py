@@ -5,15 +5,16 @@ was declared bad data. A checkpoint of every batch spares the way; without it, t
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import numpy as np
 import structlog
 
 from mlma.core import overrides
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock
-from mlma.core.decisions import OverrideKind
+from mlma.core.decisions import OverrideKind, Phase
 from mlma.core.errors import StoreError
-from mlma.core.records import Serving, Stream
+from mlma.core.records import Stream
 from mlma.monitor.monitor import LossMonitor
 from mlma.monitor.verdicts import Verdicts
 from mlma.runtime.control import Control
@@ -44,13 +45,8 @@ def opened(control: Control) -> LossMonitor:
     return _rebuilt(control, cursor)
 
 
-def judge(control: Control, scores: BatchScores, batch: int, began: Bools) -> tuple[Verdicts, tuple[Floats, Floats]]:
+def judge(control: Control, scores: BatchScores, batch: int) -> tuple[Verdicts, tuple[Floats, Floats]]:
     """Judge a batch of the fleet, and write the checkpoint that belongs to it.
-
-    Parameters
-    ----------
-    began
-        Shape (streams,): another version came to serve after the batch before.
 
     Returns
     -------
@@ -58,7 +54,7 @@ def judge(control: Control, scores: BatchScores, batch: int, began: Bools) -> tu
         The verdicts, and the mean losses over both references for people.
     """
     monitor = control.monitor
-    made = _judge(control, monitor, scores, batch, began)
+    made = _judge(control, monitor, scores, batch, control.clock.now())
     try:
         control.checkpoints.save_monitor(batch, monitor.arrays())
     except StoreError as error:  # it costs a restart time, and nothing else
@@ -67,27 +63,30 @@ def judge(control: Control, scores: BatchScores, batch: int, began: Bools) -> tu
 
 
 def _judge(
-    control: Control, monitor: LossMonitor, scores: BatchScores, batch: int, began: Bools
+    control: Control, monitor: LossMonitor, scores: BatchScores, batch: int, now: datetime
 ) -> tuple[Verdicts, tuple[Floats, Floats]]:
     streams = control.fleet.streams[: len(scores.n)]
     if len(streams) > monitor.n_streams:
         monitor.grow(labels_of(streams[monitor.n_streams :]), len(streams) - monitor.n_streams)
-    monitor.reset(began)
-    bad = _exclude(control, monitor, streams, batch)
+    monitor.reset(control.fleet.began(batch)[: len(streams)])
+    bad = _exclude(control, monitor, streams, batch, now)
     means = monitor.reference_losses(batch)
     settings = control.settings
     summary = scores.summary(settings.testing, settings.schedule.batch)
     return monitor.judge(summary, batch=batch, bad=bad), means
 
 
-def _exclude(control: Control, monitor: LossMonitor, streams: Sequence[Stream], batch: int) -> Bools | None:
+def _exclude(
+    control: Control, monitor: LossMonitor, streams: Sequence[Stream], batch: int, now: datetime
+) -> Bools | None:
     """Leave bad data out of the references; says which streams have it in this very batch."""
-    orders = [order for order in control.store.overrides() if order.kind is OverrideKind.EXCLUDE]
+    exclusions = (order for order in control.store.overrides() if order.kind is OverrideKind.EXCLUDE)
+    orders = [order for order in exclusions if order.created_at <= now]
     batches = np.append(monitor.remembered(), batch)
     if not orders:
         monitor.exclude(batches, np.zeros((len(streams), len(batches)), dtype=np.bool_))
         return None
-    mask = overrides.excluded_batches(orders, streams, control.settings.schedule, batches, control.clock.now())
+    mask = overrides.excluded_batches(orders, streams, control.settings.schedule, batches, now)
     monitor.exclude(batches, mask)
     return np.asarray(mask[:, -1])
 
@@ -100,25 +99,18 @@ def _fresh(control: Control, n_streams: int) -> LossMonitor:
 
 
 def _rebuilt(control: Control, cursor: int) -> LossMonitor:
-    """Judge all recorded batches once more, from the history."""
+    """Judge all recorded batches once more, each as it was known then."""
     monitor = _fresh(control, 0)
-    servings = control.store.servings()
     for batch in range(cursor + 1):
         blocks = [
             block
             for shard in range(control.executor.n_shards)
             for block in control.history.losses(shard, first_batch=batch, last_batch=batch)
         ]
-        if blocks:
-            scores = _scores(control, blocks)
-            _judge(control, monitor, scores, batch, _began(servings, batch, len(scores.n)))
+        decided = control.store.decisions(batch=batch, phase=Phase.BATCH, limit=1)
+        if blocks and decided:
+            _judge(control, monitor, _scores(control, blocks), batch, decided[0].decided_at)
     return monitor
-
-
-def _began(servings: Sequence[Serving], batch: int, n_streams: int) -> Bools:
-    made = np.zeros(n_streams, dtype=np.bool_)
-    made[[serving.stream_id for serving in servings if serving.batch == batch - 1]] = True
-    return made
 
 
 def _scores(control: Control, blocks: Sequence[LossBlock]) -> BatchScores:

@@ -49,11 +49,12 @@ def test_a_born_stream_starts_on_naive_and_earns_a_model_when_it_has_rows_enough
     assert life.batch("s003", 50).version_id == "3-49-0"
 
 
-def test_a_birth_changes_nothing_for_the_others() -> None:
+def test_a_birth_changes_no_loss_of_the_others() -> None:
     y = demand(4, DAYS)
-    alone = Life(y[:3]).until(DAYS)
+    calendar = settings_for(wanted="calendar:3")  # the test itself learns from the whole fleet
+    alone = Life(y[:3], calendar).until(DAYS)
     y[3, : 43 * HOURS] = np.nan
-    together = Life(y).until(DAYS)
+    together = Life(y, calendar).until(DAYS)
     for batch in range(FIRST, DAYS):
         for name in ("s000", "s001", "s002"):
             one, other = alone.batch(name, batch), together.batch(name, batch)
