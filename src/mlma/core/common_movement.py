@@ -18,6 +18,9 @@ MOST_WEIGHT = 4.0
 OUTSIDE_SHARE = 0.1
 """Of the streams: with fewer outside all chosen sets, the fleet's component is looked for in what they leave."""
 
+ENOUGH = 16_384
+"""Streams from which the unit of a batch is taken; it need not be exact, and sorting is slow."""
+
 CYCLES = 2
 """Rounds of fitting sets that overlap; each is fitted to what the others leave."""
 
@@ -72,10 +75,12 @@ class Scene:
 
     def __init__(self, deviation: Floats, scale: Floats, *, sets: LabelSets, usable: Bools) -> None:
         self.sets, self.usable = sets, usable
-        usual = float(np.median(scale[scale > 0.0]))
+        some = slice(None, None, max(1, len(scale) // ENOUGH))
+        positive = scale[some][scale[some] > 0.0]
+        usual = float(np.median(positive if len(positive) else scale[scale > 0.0]))
         weight = np.square(usual / np.maximum(scale, usual / np.sqrt(MOST_WEIGHT)))
         level = location(deviation / usual, weight)
-        own = spread((deviation - level * usual) * np.sqrt(weight)) / usual
+        own = spread((deviation[some] - level * usual) * np.sqrt(weight[some])) / usual
         self.unit = usual * min(max(own, SPREADS[0]), SPREADS[1])
         self.y, self.weight = deviation / self.unit, weight
         self._start = level * usual / self.unit

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import stdtr
 
-from benchmarks import incidents as bench
-from benchmarks.incidents import ALPHA, SD, WARM_UP, Monitor, World, bh, healthy, healthy_fleet, shock
+from benchmarks import shared_shocks as bench
+from benchmarks.shared_shocks import ALPHA, SD, WARM_UP, Monitor, World, bh, healthy, healthy_fleet, shock
 from mlma.core.component_memory import PAST, ComponentMemory, empty_memory, expected
 from mlma.core.incidents import Separation, SeparationRules, separate
 from mlma.core.label_sets import FLEET, MOST_SETS, LabelSets, build
