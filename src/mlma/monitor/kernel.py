@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlma.core.blocks import Floats, Ints
+from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.judge import either
 from mlma.core.loss_tests import Prior, fit_prior, moderated, shrunk
 from mlma.core.prediction import Dependence, Prediction, predict
@@ -28,6 +28,8 @@ class Kernel:
         What the fleet says about the variance between batches.
     scale
         Shape (streams,), standard deviation of the adaptive prediction's error; NaN without a reference.
+    nested
+        Shape (streams,): every batch of the anchored reference is in the adaptive one.
     """
 
     settings: TestingSettings
@@ -36,6 +38,7 @@ class Kernel:
     anchored: Prediction
     prior: Prior
     scale: Floats
+    nested: Bools
 
     @classmethod
     def make(
@@ -47,8 +50,9 @@ class Kernel:
         prior = fleet_prior(adaptive)
         scale = np.sqrt(shrunk(adaptive, prior) * adaptive.factor)
         return cls(
-            settings=settings, dependence=dependence, adaptive=adaptive, anchored=anchored, prior=prior, scale=scale
-        )
+            settings=settings, dependence=dependence, adaptive=adaptive, anchored=anchored, prior=prior, scale=scale,
+            nested=references.nested(adaptive.m),
+        )  # fmt: skip
 
     def p_values(self, tested: Floats) -> tuple[Floats, Floats]:
         """One-sided p-values of a batch against the adaptive and the anchored reference, shape (streams,)."""
@@ -60,7 +64,7 @@ class Kernel:
 
     def together(self, p_adaptive: Floats, p_anchored: Floats) -> Floats:
         """p-value of both references together, shape (streams,)."""
-        return either(p_adaptive, p_anchored, correlation(self.adaptive, self.anchored))
+        return either(p_adaptive, p_anchored, correlation(self.adaptive, self.anchored, self.nested, self.prior.df))
 
     def effect(self, tested: Floats, p_adaptive: Floats, p_anchored: Floats) -> Floats:
         """Relative rise over the reference that speaks louder, shape (streams,)."""
@@ -102,18 +106,26 @@ class Kernel:
         (p_adaptive, adaptive), (p_anchored, anchored) = p
         louder = np.nan_to_num(p_anchored, nan=2.0) < p_adaptive
         effect = recent - np.where(louder, anchored.mean, adaptive.mean)
-        return either(p_adaptive, p_anchored, correlation(adaptive, anchored)), np.expm1(effect)
+        nested = segments.at - segments.start <= size
+        if settings.reference in (ReferencePolicy.FIXED, ReferencePolicy.BEST):
+            nested = np.full(nested.shape, settings.reference is ReferencePolicy.FIXED)
+        together = either(p_adaptive, p_anchored, correlation(adaptive, anchored, nested, self.prior.df))
+        return together, np.expm1(effect)
 
 
-def correlation(first: Prediction, second: Prediction) -> Floats:
-    """Correlation of the errors of two predictions of one batch, shape (streams,), at least.
+def correlation(wide: Prediction, narrow: Prediction, nested: Bools, prior_df: float) -> Floats:
+    """Correlation of the test statistics of two predictions of one batch, shape (streams,), at least.
 
-    They share the batch itself; what their references share beyond is left out, unless they are the same.
+    Where the reference of ``narrow`` is part of that of ``wide``, the error of the better prediction is uncorrelated
+    with the difference between both (Gauss and Markov), so that the errors correlate by the ratio of their standard
+    deviations; what the two estimates of variance differ by beyond that, counted at two standard deviations, comes
+    off. Elsewhere the batch itself is what both share, and what their references share is left out.
     """
-    with np.errstate(invalid="ignore"):
-        made = (first.own + second.own - 1.0) / np.sqrt(first.factor * second.factor)
-    same = (first.m == second.m) & (first.expected == second.expected)
-    return np.where(same, 1.0, np.nan_to_num(made, nan=0.0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inside = np.sqrt(np.minimum(wide.factor / narrow.factor, 1.0))
+        inside -= np.maximum(1.0 / (prior_df + narrow.m - 1.0) - 1.0 / (prior_df + wide.m - 1.0), 0.0)
+        apart = (wide.own + narrow.own - 1.0) / np.sqrt(wide.factor * narrow.factor)
+    return np.asarray(np.maximum(np.nan_to_num(np.where(nested, inside, apart), nan=0.0), 0.0))
 
 
 def fleet_prior(prediction: Prediction) -> Prior:

@@ -128,6 +128,15 @@ class References:
         """The same of the frozen batches."""
         return self._frozen_lags(at, self.settings.anchored_size)
 
+    def nested(self, m: Ints) -> Bools:
+        """Whether the anchored reference is part of the adaptive one, which has ``m`` batches; shape (streams,)."""
+        policy = self.settings.reference
+        if policy in (ReferencePolicy.FIXED, ReferencePolicy.BEST) or not len(self.first_batch):
+            return np.full(self.n_streams, policy is ReferencePolicy.FIXED)
+        newest = self.newest()[: self._size()]
+        oldest = self.batches[newest[-1]] if len(newest) else NEVER
+        return np.asarray((m < self._size()) | (self.first_batch[0] >= oldest))
+
     def _size(self) -> int:
         return max(2, self.size // 2) if self.settings.reference is ReferencePolicy.SLIDING else self.size
 
