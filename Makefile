@@ -7,10 +7,10 @@ export RAY_USAGE_STATS_ENABLED = 0
 # The tests start many processes: each would compile the sources anew if Python might not keep its bytecode.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup demo run test check check-all format bench clean
+.PHONY: help setup demo run test check check-all format bench bench-detection clean
 
 help:            ## Lists the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,9 @@ format: $(STAMP) ## Formats the code and mends what the linter can mend.
 
 bench: $(STAMP)  ## Runs the benchmarks and prints ratios against baselines of the same run.
 	$(BIN)/python -m benchmarks
+
+bench-detection: $(STAMP)  ## Compares the loss tests with other detectors at matched budgets of false alarms.
+	$(BIN)/python -m benchmarks.detection
 
 clean:           ## Removes the virtual environment and caches.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
