@@ -54,10 +54,11 @@ class FileCheckpoints:
     @staticmethod
     def _read(path: Path) -> dict[str, NDArray[Any]] | None:
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            return None
+            # NumPy leaves a file open that it opened itself and could not read.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                return {name: found[name] for name in found.files}
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, RuntimeError):
+            return None  # zipfile raises RuntimeError where damage looks like encryption or an unknown method
 
     def _path(self, shard: int) -> Path:
         return self._root / f"shard-{shard:04d}.npz"
