@@ -136,7 +136,7 @@ class TestingSection(Section):
     loss: LossName = Field(_TESTING.loss, description="absolute, squared, pinball or poisson")
     quantile: float = Field(_TESTING.quantile, gt=0, lt=1, description="of the pinball loss, in (0, 1)")
     name: LossTestName = Field(
-        _TESTING.name, description="moderated, welch, mann_whitney, kolmogorov_smirnov or hac_mean"
+        _TESTING.name, description="moderated, welch, mann_whitney, kolmogorov_smirnov, hac_mean or e_process"
     )
     alpha: float = Field(
         _TESTING.alpha, gt=0, lt=1, description="promised false-alarm rate a stream and batch, in (0, 1)"
@@ -170,7 +170,10 @@ class TestingSection(Section):
         _TESTING.common, description="take out what the streams have in common, and test it by itself (incidents)"
     )
     season: int = Field(
-        _TESTING.season, ge=1, le=60, description="batches after which a season repeats: 7 for daily batches, 1 for none"
+        _TESTING.season,
+        ge=1,
+        le=60,
+        description="batches after which a season repeats: 7 for daily batches, 1 for none",
     )
     sham_rise: float = Field(
         _TESTING.sham_rise, gt=0, description="relative rise of the loss of degraded sham streams (certificate)"
