@@ -19,15 +19,21 @@ from rich.console import Console
 from benchmarks import detection_driftfdr as driftfdr
 from benchmarks import detection_real, detection_river, detection_runs, detection_speed, detection_tables, measuring
 from benchmarks.detection_contests import Cell, Healthy, cells, healthy
-from benchmarks.detection_detectors import BATCH_TESTS
+from benchmarks.detection_detectors import BATCH_TESTS, Build
 from benchmarks.detection_drifts import DRIFTS
-from benchmarks.detection_matched import Trial, peer_evidence, setting_trials, trials
+from benchmarks.detection_matched import Evidence, Trial, own_knobs, peer_evidence, strictest, trials
 from benchmarks.detection_ours import OURS, VARIANTS, our_evidence
 from benchmarks.detection_processes import PROCESSES, Process
 from benchmarks.detection_runs import RunLine, RunSizes
 from benchmarks.detection_samples import Sample, Sizes, synthetic
 from benchmarks.detection_speed import SpeedSizes
 
+RIVER_TESTS: dict[str, Build] = {
+    "KSWIN": lambda streams, _size, _least: detection_river.Kswin(streams),
+    "ADWIN": lambda streams, _size, _least: detection_river.Adwin(streams),
+}
+OWN = "a setting for each process"
+ONE = "one setting for all processes"
 QUICK_PROCESSES = ("iid", "overlap h = 24", "counts, rate .1")
 QUICK_DRIFTS = ("step +25 %", "step +100 %", "shock x2, 1 batch", "none")
 QUICK = Sizes(
@@ -62,29 +68,24 @@ def samples(plan: Plan) -> Iterator[Sample]:
         yield detection_real.real(source, plan.data, plan.sizes)
 
 
-def trials_of(sample: Sample) -> list[Trial]:
-    """Trials of every detector that is computed in this process."""
-    found: list[Trial] = []
-    for name, evidence in our_evidence(sample).items():
-        found += trials(name, evidence, sample)
-    for name, evidence in our_evidence(sample, test="e_process", turns=1).items():
-        found += trials(name, evidence, sample)
-    for name, build in BATCH_TESTS.items():
-        found += trials(name, peer_evidence(name, build, sample), sample)
-    if detection_river.is_installed():
-        kswin = peer_evidence("KSWIN", lambda streams, _size, _least: detection_river.Kswin(streams), sample)
-        found += trials("KSWIN", kswin, sample)
-        found += setting_trials(
-            "ADWIN", lambda s, delta: detection_river.Adwin(s, delta=delta), detection_river.DELTAS, sample
-        )
+def evidence_of(sample: Sample) -> dict[str, Evidence]:
+    """Evidence of every detector that is computed in this process."""
+    found = our_evidence(sample) | our_evidence(sample, test="e_process", turns=1)
+    for name, build in {**BATCH_TESTS, **RIVER_TESTS}.items():
+        if name in BATCH_TESTS or detection_river.is_installed():
+            found[name] = peer_evidence(name, build, sample)
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything that was measured, and what was left out."""
+    """Everything that was measured, and what was left out.
+
+    ``cells`` have knobs of their own for every process, ``cells_of_one_setting`` one for all synthetic ones.
+    """
 
     cells: tuple[Cell, ...]
+    cells_of_one_setting: tuple[Cell, ...]
     healthy: tuple[Healthy, ...]
     runs: tuple[RunLine, ...]
     speed: detection_speed.Speed | None
@@ -92,43 +93,57 @@ class Report:
 
 
 class Collected:
-    """What is gathered sample by sample."""
+    """Evidence by sample, whose losses are forgotten, and whole runs."""
 
     def __init__(self) -> None:
-        self.cells: list[Cell] = []
-        self.healthy: list[Healthy] = []
+        self.samples: list[tuple[Sample, dict[str, Evidence]]] = []
         self.runs: list[RunLine] = []
         self.left_out: list[str] = []
 
-    def add(self, sample: Sample, group: list[Trial], job: driftfdr.Job | None) -> None:
-        """Add what driftfdr found, and settle the sample's cells."""
+    def add(self, sample: Sample, found: dict[str, Evidence], job: driftfdr.Job | None) -> None:
+        """Add a sample, and what driftfdr has to say about it."""
         if job is not None:
             try:
-                group = group + [t for name, e in job.evidence().items() for t in trials(name, e, sample)]
+                found = found | job.evidence()
             except driftfdr.UnavailableError as error:
                 self.left_out.append(f"driftfdr on {sample.process.name}: {error}")
-        self.cells += cells(sample, OURS, VARIANTS, group)
-        self.healthy += healthy(sample, group)
+        self.samples.append((sample, found))
+
+    def trials(self) -> list[tuple[Sample, list[Trial]]]:
+        """Trials by sample, with knobs of the sample's own."""
+        return [(s, [t for name, e in found.items() for t in trials(name, e, s)]) for s, found in self.samples]
+
+    def trials_of_one_setting(self, synthetic_names: Sequence[str]) -> list[tuple[Sample, list[Trial]]]:
+        """Trials by synthetic sample, each detector with the one setting that keeps the budget in all of them.
+
+        The weekly season is left out: most peers have no word for it, and it alone would decide their setting.
+        """
+        pool = [(s, found) for s, found in self.samples if s.process.name in synthetic_names and s.process.season == 1]
+        if len(pool) < 2:
+            return []
+        everywhere = [name for name in pool[0][1] if all(name in found for _, found in pool)]
+        knobs = {name: strictest([own_knobs(found[name], s.sizes) for s, found in pool]) for name in everywhere}
+        return [(s, [t for name in everywhere for t in trials(name, found[name], s, knobs[name])]) for s, found in pool]
 
 
 def measure(plan: Plan, page: Console) -> Report:
     """Run the plan; driftfdr works on a sample in a process of its own while this one works on the next."""
     collected = Collected()
-    waiting: list[tuple[Sample, list[Trial], driftfdr.Job | None]] = []
+    waiting: list[tuple[Sample, dict[str, Evidence], driftfdr.Job | None]] = []
     with tempfile.TemporaryDirectory() as directory:
         try:
             for sample in samples(plan):
                 began = time.monotonic()
-                group = trials_of(sample)
+                found = evidence_of(sample)
                 if sample.process.name in plan.run_processes:
-                    knob = detection_runs.knobs(group, plan.sizes.budgets[0])
+                    knob = detection_runs.knobs(found, plan.sizes)
                     collected.runs += detection_runs.run_lines(
                         sample.process, knob, plan.runs, n=plan.sizes.n, seed=plan.sizes.seed
                     )
                 while waiting:
                     collected.add(*waiting.pop())
                 job = None if plan.peers is None else driftfdr.start(plan.peers, sample, Path(directory))
-                waiting.append((sample, group, job))
+                waiting.append((sample.described(), found, job))
                 page.print(f"{sample.process.name}: {time.monotonic() - began:.0f} s", style="dim", highlight=False)
             while waiting:
                 collected.add(*waiting.pop())
@@ -136,9 +151,12 @@ def measure(plan: Plan, page: Console) -> Report:
             for _, _, job in waiting:
                 if job is not None:
                     job.process.kill()
+    own = collected.trials()
+    one = collected.trials_of_one_setting([process.name for process in plan.processes])
     return Report(
-        cells=tuple(collected.cells),
-        healthy=tuple(collected.healthy),
+        cells=tuple(cell for sample, group in own for cell in cells(sample, OURS, VARIANTS, group)),
+        cells_of_one_setting=tuple(cell for sample, group in one for cell in cells(sample, OURS, VARIANTS, group)),
+        healthy=tuple(rate for sample, group in own for rate in healthy(sample, group)),
         runs=tuple(collected.runs),
         speed=None if plan.speed is None else detection_speed.measure(plan.speed, plan.peers),
         left_out=tuple(collected.left_out),
@@ -147,18 +165,22 @@ def measure(plan: Plan, page: Console) -> Report:
 
 def show(report: Report, plan: Plan, page: Console) -> None:
     """Print the tables."""
-    won, contested = detection_tables.share_won(report.cells)
     synthetic_names = [process.name for process in plan.processes]
     real_names = [name for name in dict.fromkeys(c.process for c in report.cells) if name not in synthetic_names]
     for budget in plan.sizes.budgets:
-        for names in (synthetic_names, real_names):
+        for names, title in ((synthetic_names, "synthetic"), (real_names, "real")):
             if any(cell.process in names and cell.budget == budget for cell in report.cells):
-                page.print(detection_tables.drift_table(report.cells, budget, names))
+                page.print(detection_tables.drift_table(report.cells, budget, names, f"{title} losses, {OWN}"))
         page.print(detection_tables.healthy_table(report.healthy, budget))
-    page.print(detection_tables.peers_table(report.cells))
-    page.print(detection_tables.lost_table(report.cells, OURS))
-    share = f"{won / contested:.1%}" if contested else "none contested"
-    page.print(f"Cells won against every peer: {won} of {contested} ({share})", highlight=False)
+    for budget in plan.sizes.budgets if report.cells_of_one_setting else ():
+        names = list(dict.fromkeys(cell.process for cell in report.cells_of_one_setting))
+        page.print(detection_tables.drift_table(report.cells_of_one_setting, budget, names, ONE))
+    for found, title in ((report.cells, OWN), (report.cells_of_one_setting, ONE)):
+        if any(cell.contests for cell in found):
+            won, contested = detection_tables.share_won(found)
+            page.print(detection_tables.peers_table(found, title))
+            page.print(detection_tables.lost_table(found, OURS, title))
+            page.print(f"Cells won against every peer, {title}: {won} of {contested}, {won / contested:.1%}")
     if report.runs:
         page.print(detection_tables.runs_table(report.runs))
     if report.speed is not None:

@@ -9,9 +9,6 @@ from benchmarks.detection_matched import Trial
 from benchmarks.detection_samples import Sample
 from benchmarks.detection_scoring import Difference, paired
 
-EXCESS = 1.2
-"""A detector whose mildest setting raises so many times the budget's false alarms on healthy streams is out."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -51,18 +48,17 @@ class Contest:
     peer: str
     first: Difference
     missed: Difference
-    is_out: bool  # the peer exceeds the budget with every setting
     streams: int
 
     @property
     def is_won(self) -> bool:
         """Delay shorter or equal and misses fewer or equal."""
-        return self.is_out or not (self.first.is_worse or self.missed.is_worse)
+        return not (self.first.is_worse or self.missed.is_worse)
 
     @property
     def is_strictly_won(self) -> bool:
         """Won, and better in one of the two."""
-        return self.is_won and (self.is_out or self.first.is_better or self.missed.is_better)
+        return self.is_won and (self.first.is_better or self.missed.is_better)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +121,6 @@ def contest(ours: Trial, peer: Trial, sample: Sample) -> Contest:
         peer=peer.detector,
         first=first,
         missed=paired(a.missed[i].astype(float), b.missed[j].astype(float), cluster),
-        is_out=peer.knob.rate > EXCESS * peer.budget,
         streams=int(risk.sum()),
     )
 

@@ -1,15 +1,14 @@
 """Every detector at the same budget of false alarms: knobs from healthy fleets, then delay and misses on drifts."""
 
-from bisect import bisect_right
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
-from benchmarks.detection_detectors import Build, Detector, relative, run
+from benchmarks.detection_detectors import Build, relative, run
 from benchmarks.detection_drifts import Drift
-from benchmarks.detection_samples import Sample
+from benchmarks.detection_samples import Sample, Sizes
 from benchmarks.detection_scoring import Knob, Outcome, false_alarm_rate, first_alarms, match, outcome
 from mlma.core.blocks import Floats, Ints
 
@@ -99,56 +98,46 @@ def is_enough(streams: int, judged: int, budget: float) -> bool:
     return streams * judged * budget >= FEWEST_ALARMS
 
 
-def trials(name: str, evidence: Evidence, sample: Sample) -> list[Trial]:
-    """Find the knob of each budget and run length, and apply it to every drift."""
-    found = []
-    for budget in sample.sizes.budgets:
-        for drift in sample.drifts():
-            healthy = evidence.calibration[:, : sample.sizes.judged(is_long=drift.is_long)]
+Knobs = Mapping[tuple[float, bool], Knob]
+"""Knob of one detector by budget, and by whether the run is the long one."""
+
+
+def own_knobs(evidence: Evidence, sizes: Sizes) -> Knobs:
+    """Knobs of a detector that meet each budget on the sample's own healthy streams, where these are enough."""
+    found = {}
+    for budget in sizes.budgets:
+        for is_long in (False, True):
+            healthy = evidence.calibration[:, : sizes.judged(is_long=is_long)]
             if is_enough(*healthy.shape, budget):
-                knob = match(healthy, budget)
-                first = first_alarms(evidence.by_drift[drift.name], knob.threshold)
-                found.append(_trial(name, sample, drift, budget, streams=evidence.streams, knob=knob, first=first))
+                found[budget, is_long] = match(healthy, budget)
     return found
 
 
-def setting_trials(
-    name: str, make: Callable[[int, float], Detector], settings: tuple[float, ...], sample: Sample
-) -> list[Trial]:
-    """Trials of a detector whose knob changes what it remembers, so that each setting is a run of its own.
+def strictest(knobs: Sequence[Knobs]) -> Knobs:
+    """One setting that keeps the budget in every sample: the least sensitive of the samples' own knobs.
 
-    Parameters
-    ----------
-    make
-        Makes the detector for a number of streams and a setting; its evidence is infinite where it alarms.
-    settings
-        Strictest first. The most sensitive one within the budget is looked for by bisection.
+    A detector that has to be switched off in one sample is switched off.
     """
-    calibration, drifted, streams = peer_losses(sample, name)
-
-    @cache
-    def on_healthy(setting: float) -> Floats:
-        return run(make(len(calibration), setting), calibration, warm_up=sample.warm_up)
-
-    @cache
-    def on_drifted(setting: float, drift: str) -> Ints:
-        losses = drifted[drift]
-        return first_alarms(run(make(len(losses), setting), losses, warm_up=sample.warm_up), 1.0)
-
-    def rate(setting: float, judged: int) -> float:
-        return false_alarm_rate(first_alarms(on_healthy(setting)[:, :judged], 1.0), judged)
-
-    found = []
-    for budget in sample.sizes.budgets:
-        for drift in sample.drifts():
-            judged = sample.sizes.judged(is_long=drift.is_long)
-            if is_enough(len(calibration), judged, budget):
-                after = bisect_right(settings, budget, key=lambda s, judged=judged: rate(s, judged))
-                setting = settings[max(0, after - 1)]
-                knob = Knob(threshold=setting, rate=rate(setting, judged))
-                first = on_drifted(setting, drift.name)
-                found.append(_trial(name, sample, drift, budget, streams=streams, knob=knob, first=first))
+    shared = set(knobs[0]).intersection(*knobs)
+    found = {}
+    for key in shared:
+        candidates = [each[key] for each in knobs]
+        off = [knob for knob in candidates if math.isnan(knob.threshold)]
+        found[key] = off[0] if off else max(candidates, key=lambda knob: knob.threshold)
     return found
+
+
+def trials(name: str, evidence: Evidence, sample: Sample, knobs: Knobs | None = None) -> list[Trial]:
+    """Apply knobs to every drift: those that meet the budgets on the sample's own healthy streams unless given."""
+    sizes = sample.sizes
+    knobs = own_knobs(evidence, sizes) if knobs is None else knobs
+    return [
+        _trial(name, sample, drift, budget, streams=evidence.streams, knob=knobs[budget, drift.is_long], first=first)
+        for budget in sizes.budgets
+        for drift in sample.drifts()
+        if (budget, drift.is_long) in knobs
+        for first in [first_alarms(evidence.by_drift[drift.name], knobs[budget, drift.is_long].threshold)]
+    ]
 
 
 def _trial(name: str, sample: Sample, drift: Drift, budget: float, *, streams: Ints, knob: Knob, first: Ints) -> Trial:

@@ -1,5 +1,6 @@
 """River's ADWIN, as River has it, and KSWIN as arrays over streams, for `benchmarks.detection`."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -8,8 +9,8 @@ import numpy as np
 from benchmarks.detection_scoring import SILENT
 from mlma.core.blocks import Bools, Floats, Ints
 
-DELTAS = tuple(10.0**-k for k in (80, 60, 45, 34, 26, 20, 16, 13, 10, 8, 6.5, 5, 4, 3.2, 2.6, 2, 1.6, 1.2, 0.8, 0.4))
-"""Settings of ADWIN that are tried for a budget, strictest first."""
+STRICTNESS = (0.8, 1.3, 1.8, 2.4, 3.0, 4.0, 5.5, 7.5, 10.0, 14.0, 20.0, 30.0, 50.0)
+"""Minus the decimal logarithms of the deltas that ADWIN is run with; River's default is 2.7."""
 
 
 def is_installed() -> bool:
@@ -18,33 +19,40 @@ def is_installed() -> bool:
 
 
 class Adwin:
-    """One River ADWIN a stream; an alarm is a cut after which its window's mean is higher than before the batch.
+    """River's ADWIN with every delta of `STRICTNESS`, one a stream and delta.
 
-    ADWIN looks for changes both ways. That it fell is no reason to retrain, so such cuts are not held against it.
+    Its knob changes what it remembers, so each setting is a run of its own; the evidence is the strictness of the
+    strictest setting that alarms. An alarm is a cut after which the window's mean is higher than before the batch:
+    ADWIN looks for changes both ways, and that losses fell is no reason to retrain.
     """
 
-    def __init__(self, streams: int, *, delta: float) -> None:
-        self._delta = delta
+    def __init__(self, streams: int, *, strictness: Sequence[float] = STRICTNESS) -> None:
+        self._strictness = sorted(strictness)
         self._detectors = [self._new() for _ in range(streams)]
 
-    def _new(self) -> Any:
+    def _new(self) -> list[Any]:
         from river.drift import ADWIN
 
-        return ADWIN(delta=self._delta)
+        return [ADWIN(delta=10.0**-s) for s in self._strictness]
 
     def update(self, losses: Floats) -> Floats:
-        """Feed the losses one by one; infinite where it alarmed."""
-        return np.array([self._alarms(d, row) for d, row in zip(self._detectors, losses.tolist(), strict=True)])
+        """Feed the losses one by one to every setting."""
+        evidence = np.full(len(losses), SILENT)
+        for i, row in enumerate(losses.tolist()):
+            for strictness, detector in zip(self._strictness, self._detectors[i], strict=True):
+                if self._alarms(detector, row):
+                    evidence[i] = strictness
+        return evidence
 
     @staticmethod
-    def _alarms(detector: Any, losses: list[float]) -> float:
+    def _alarms(detector: Any, losses: list[float]) -> bool:
         before = detector.estimation
         update = detector.update
-        alarm = SILENT
+        alarm = False
         for loss in losses:
             update(loss)
             if detector.drift_detected and detector.estimation > before:
-                alarm = np.inf
+                alarm = True
         return alarm
 
     def reset(self, streams: Bools) -> None:

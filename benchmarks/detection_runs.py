@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.detection_detectors import ALWAYS, BATCH_TESTS, NEVER, Detector, Periodic, relative
-from benchmarks.detection_matched import Trial
+from benchmarks.detection_matched import Evidence, own_knobs
 from benchmarks.detection_ours import E_PROCESS, OURS, Monitor
 from benchmarks.detection_processes import Process, healthy
 from benchmarks.detection_river import Adwin, Kswin
+from benchmarks.detection_samples import Sizes
 from benchmarks.detection_scoring import RunScore, score_run
 from mlma.core.blocks import Bools, Floats, Ints
 
@@ -96,9 +97,11 @@ def simulate(
     return alarms
 
 
-def knobs(found: list[Trial], budget: float) -> dict[str, float]:
-    """Threshold (or setting) of each detector at a budget, as the short runs found it."""
-    return {t.detector: t.knob.threshold for t in found if t.budget == budget and not t.drift.is_long}
+def knobs(found: Mapping[str, Evidence], sizes: Sizes) -> dict[str, float]:
+    """Threshold of each detector at the first budget, as its healthy short runs give it."""
+    key = (sizes.budgets[0], False)
+    own = {name: own_knobs(evidence, sizes) for name, evidence in found.items()}
+    return {name: knob[key].threshold for name, knob in own.items() if key in knob}
 
 
 def contestants(process: Process, knob: Mapping[str, float]) -> dict[str, tuple[Callable[[int], Detector], float]]:
@@ -108,7 +111,7 @@ def contestants(process: Process, knob: Mapping[str, float]) -> dict[str, tuple[
         OURS: (lambda s: Monitor(s, season=season), knob.get(OURS, np.nan)),
         E_PROCESS: (lambda s: Monitor(s, test="e_process", season=season), knob.get(E_PROCESS, np.nan)),
         "KSWIN": (Kswin, knob.get("KSWIN", np.nan)),
-        "ADWIN": (lambda s: Adwin(s, delta=knob["ADWIN"]), 1.0),
+        "ADWIN": (lambda s: Adwin(s, strictness=[knob["ADWIN"]]), knob.get("ADWIN", np.nan)),
     }
     for name, build in BATCH_TESTS.items():
         made[name] = (lambda s, build=build: build(s, size, LEAST), knob.get(name, np.nan))

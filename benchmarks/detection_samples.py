@@ -1,7 +1,7 @@
 """Healthy fleets of `benchmarks.detection`: some to find the knobs on, others to inject drifts into."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from benchmarks.detection_drifts import DRIFTS, Drift, injected, possible
 from benchmarks.detection_processes import PROCESSES, Process, healthy
 from mlma.core.blocks import Bools, Floats, Ints
 
-SLOW = {"KS": (400, 200), "KSWIN": (120, 60), "ADWIN": (320, 120), "driftfdr": (200, 80)}
+SLOW = {"KS": (400, 200), "KSWIN": (120, 60), "ADWIN": (320, 80), "driftfdr": (200, 80)}
 """Budgets that need more healthy streams than these are not told on them (`detection_matched.is_enough`)."""
 
 
@@ -90,6 +90,15 @@ class Sample:
         """Drifts that losses of this kind can have and for which the runs are long enough."""
         available = self.evaluation.shape[2]
         return [d for d in self.sizes.drifts if possible(self.process, d) and self.batches(d) <= available]
+
+    def described(self) -> "Sample":
+        """The same sample without its losses, which take much memory."""
+        hollow = np.zeros(1)
+        return replace(
+            self,
+            calibration=np.broadcast_to(hollow, self.calibration.shape),
+            evaluation=np.broadcast_to(hollow, self.evaluation.shape),
+        )
 
     def with_drift(self, drift: Drift) -> Floats:
         """Losses of the drifted streams, shape (drifted streams, batches, n); the same at every call."""

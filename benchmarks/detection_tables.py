@@ -20,10 +20,10 @@ def share_won(cells: Sequence[Cell]) -> tuple[int, int]:
     return sum(cell.is_won for cell in contested), len(contested)
 
 
-def peers_table(cells: Sequence[Cell]) -> Table:
-    """Ours against each peer over all cells: better, equal, worse, and how many of these in both respects."""
-    table = Table(title="Cells against each peer: delay and misses, differences within one standard error are equal")
-    for column in ("peer", "cells", "won", "of these better", "out of budget", "longer delay", "more misses"):
+def peers_table(cells: Sequence[Cell], title: str) -> Table:
+    """Ours against each peer over all cells: won, strictly better, and in which respect it was worse."""
+    table = Table(title=f"Cells against each peer, {title}")
+    for column in ("peer", "cells", "won", "of these better", "longer delay", "more misses"):
         table.add_column(column, justify="left" if column == "peer" else "right")
     by_peer: dict[str, list[Contest]] = {}
     for cell in cells:
@@ -34,17 +34,16 @@ def peers_table(cells: Sequence[Cell]) -> Table:
             peer,
             str(len(contests)),
             str(sum(c.is_won for c in contests)),
-            str(sum(c.is_strictly_won and not c.is_out for c in contests)),
-            str(sum(c.is_out for c in contests)),
-            str(sum(c.first.is_worse and not c.is_out for c in contests)),
-            str(sum(c.missed.is_worse and not c.is_out for c in contests)),
+            str(sum(c.is_strictly_won for c in contests)),
+            str(sum(c.first.is_worse for c in contests)),
+            str(sum(c.missed.is_worse for c in contests)),
         )
     return table
 
 
-def lost_table(cells: Sequence[Cell], ours: str) -> Table:
+def lost_table(cells: Sequence[Cell], ours: str, title: str) -> Table:
     """Every lost cell and every peer that was better in it, with both figures of both."""
-    table = Table(title="Lost cells (delay in batches / share missed; of a shock: share late / missed)")
+    table = Table(title=f"Lost cells, {title} (delay in batches / share missed; of a shock: share late / missed)")
     for column in ("process", "drift", "budget", ours, "peer", "its figures", "difference +- se"):
         table.add_column(column, justify="left" if column in ("process", "drift", "peer") else "right")
     for cell in cells:
@@ -67,15 +66,14 @@ def _figures(cell: Cell, detector: str) -> str:
     return f"{first} / {text(line.missed, 3)}"
 
 
-def drift_table(cells: Sequence[Cell], budget: float, processes: Iterable[str]) -> Table:
+def drift_table(cells: Sequence[Cell], budget: float, processes: Iterable[str], title: str) -> Table:
     """Delay and misses of every detector by drift, averaged over processes."""
     names = list(processes)
     chosen = [cell for cell in cells if cell.budget == budget and cell.process in names]
     drifts = list(dict.fromkeys(cell.drift for cell in chosen if cell.drift != "none"))
     detectors = list(dict.fromkeys(line.detector for cell in chosen for line in cell.lines))
-    table = Table(
-        title=f"Delay / share missed at {budget:g} false alarms a stream-batch, mean of {len(names)} processes"
-    )
+    table = Table(title=f"Delay / share missed, {budget:g} false alarms a stream-batch, {title}, mean of {len(names)}")
+
     table.add_column("detector")
     for drift in drifts:
         table.add_column(drift, justify="right")

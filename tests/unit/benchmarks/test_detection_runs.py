@@ -11,12 +11,14 @@ import pytest
 from rich.console import Console
 
 from benchmarks import detection, detection_driftfdr, detection_real, detection_samples
-from benchmarks.detection_detectors import run
+from benchmarks.detection_detectors import BATCH_TESTS, run
 from benchmarks.detection_drifts import DRIFTS
-from benchmarks.detection_matched import is_enough, setting_trials, trials
+from benchmarks.detection_matched import is_enough, own_knobs, peer_evidence, strictest, trials
 from benchmarks.detection_ours import BH, E_PROCESS, OURS, Monitor, our_evidence
 from benchmarks.detection_processes import PROCESSES
 from benchmarks.detection_runs import RunSizes
+from benchmarks.detection_samples import synthetic
+from benchmarks.detection_scoring import false_alarm_rate, first_alarms
 from benchmarks.detection_speed import SpeedSizes, measure
 
 TINY = detection_samples.Sizes(
@@ -120,22 +122,24 @@ def test_the_e_process_may_see_fewer_turns(sample):
     assert len(evidence.by_drift["none"]) == len(evidence.streams) == np.count_nonzero(sample.drifted[0])
 
 
-def test_a_detector_of_settings_gets_the_most_sensitive_one_within_the_budget(sample):
-    class Quantile:
-        """Alarms with the setting's probability, whatever it sees."""
+def test_a_described_sample_has_no_losses_but_the_same_drifts(sample):
+    light = sample.described()
+    assert light.drifts() == sample.drifts()
+    assert light.evaluation.base.nbytes == 8
+    evidence = peer_evidence("Welch", BATCH_TESTS["Welch"], sample)
+    for a, b in zip(trials("Welch", evidence, sample), trials("Welch", evidence, light), strict=True):
+        assert a.knob == b.knob
+        assert (a.first == b.first).all()
 
-        def __init__(self, streams, rate):
-            self.rate, self.rng = rate, np.random.default_rng(0)
 
-        def update(self, losses):
-            return np.where(self.rng.random(len(losses)) < self.rate, np.inf, -np.inf)
-
-        def reset(self, streams):
-            """Nothing to forget."""
-
-    found = setting_trials("ADWIN", Quantile, (0.0, 0.01, 0.03, 0.2, 0.6), sample)
-    assert {t.knob.threshold for t in found} <= {0.01, 0.03}
-    assert all(t.knob.rate <= 0.05 for t in found)
+def test_one_setting_for_all_keeps_the_budget_in_every_process():
+    processes = [p for p in PROCESSES if p.name in ("iid", "overlap h = 24")]
+    found = [(s, peer_evidence("Welch", BATCH_TESTS["Welch"], s)) for s in (synthetic(p, TINY) for p in processes)]
+    knobs = strictest([own_knobs(evidence, TINY) for _, evidence in found])
+    for _, evidence in found:
+        for (budget, is_long), knob in knobs.items():
+            healthy = evidence.calibration[:, : TINY.judged(is_long=is_long)]
+            assert false_alarm_rate(first_alarms(healthy, knob.threshold), healthy.shape[1]) <= budget
 
 
 def test_driftfdr_is_asked_and_answers_through_files(sample, tmp_path, fake_driftfdr):
@@ -207,8 +211,9 @@ def plan(**changes):
 def test_the_whole_benchmark_in_small(tmp_path, fake_driftfdr):
     real_file(tmp_path)
     page = Console(file=StringIO(), width=200)
-    report = detection.measure(plan(peers=fake_driftfdr, data=tmp_path), page)
-    detection.show(report, plan(), page)
+    chosen = plan(peers=fake_driftfdr, data=tmp_path, processes=PROCESSES[:2])
+    report = detection.measure(chosen, page)
+    detection.show(report, chosen, page)
     printed = page.file.getvalue()
     names = {line.detector for cell in report.cells for line in cell.lines}
     assert {OURS, BH, E_PROCESS, "Welch", "KS", "HAC mean", "driftfdr e-CUSUM"} <= names
@@ -217,9 +222,9 @@ def test_the_whole_benchmark_in_small(tmp_path, fake_driftfdr):
     assert {cell.drift for cell in contested} == {"step +100 %", "shock x2, 1 batch"}  # not: none, spread alone
     assert {c.peer for c in contested[0].contests} == names - {OURS, BH, E_PROCESS}
     assert {run.detector for run in report.runs} >= {"always", "never", "every 10 batches", OURS}
-    assert "Cells won against every peer" in printed
-    assert all(str(cell.is_won) for cell in report.cells)
-    assert {rate.process for rate in report.healthy} == {"iid", "M4, days"}
+    assert printed.count("Cells won against every peer") == 2
+    assert {cell.process for cell in report.cells_of_one_setting} == {"iid", "AR(.5)"}
+    assert {rate.process for rate in report.healthy} == {"iid", "AR(.5)", "M4, days"}
 
 
 def test_speed_is_ratios_and_bytes(fake_driftfdr):

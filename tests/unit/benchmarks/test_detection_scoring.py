@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from benchmarks import detection_runs, detection_scoring
-from benchmarks.detection_contests import EXCESS, contest, line
+from benchmarks.detection_contests import contest, line
 from benchmarks.detection_detectors import ALWAYS, NEVER, Periodic
 from benchmarks.detection_drifts import DRIFTS
-from benchmarks.detection_matched import Trial
+from benchmarks.detection_matched import Trial, strictest
 from benchmarks.detection_scoring import Knob, false_alarm_rate, first_alarms, match, outcome, paired, score_run
 
 SIZES = detection_runs.RunSizes(streams=40)
@@ -170,9 +170,9 @@ def test_a_single_cluster_has_no_standard_error():
     assert paired(np.ones(3), np.zeros(3), np.zeros(3, dtype=int)).error == math.inf
 
 
-def trial(name, first, *, rate=0.01, horizon=5):
+def trial(name, first, *, horizon=5):
     return Trial(
-        detector=name, drift=DRIFTS[0], budget=0.01, knob=Knob(threshold=1.0, rate=rate), first=np.array(first),
+        detector=name, drift=DRIFTS[0], budget=0.01, knob=Knob(threshold=1.0, rate=0.01), first=np.array(first),
         streams=np.arange(len(first)), batches=9, onset=4, horizon=horizon,
     )  # fmt: skip
 
@@ -202,11 +202,16 @@ def test_streams_that_either_detector_alarmed_early_are_left_out_of_the_pair():
     assert result.first.mean == -1.0
 
 
-def test_a_peer_that_cannot_keep_the_budget_is_out_of_it():
-    result = contest(trial("ours", [9] * 4), trial("theirs", [4] * 4, rate=0.01 * EXCESS * 1.01), Independent())
-    assert result.is_out
-    assert result.is_won
-    assert not contest(trial("ours", [9] * 4), trial("theirs", [4] * 4, rate=0.011), Independent()).is_won
+def test_one_setting_for_all_is_the_strictest_of_them():
+    easy = {(0.01, False): Knob(threshold=2.0, rate=0.01), (0.001, False): Knob(threshold=3.0, rate=0.001)}
+    hard = {(0.01, False): Knob(threshold=9.0, rate=0.01)}
+    assert strictest([easy, hard]) == {(0.01, False): Knob(threshold=9.0, rate=0.01)}
+
+
+def test_a_detector_that_is_off_in_one_process_is_off_in_all():
+    off = {(0.01, False): Knob(threshold=math.nan, rate=0.0)}
+    on = {(0.01, False): Knob(threshold=9.0, rate=0.01)}
+    assert math.isnan(strictest([on, off])[0.01, False].threshold)
 
 
 def test_a_shock_has_no_delay_but_late_alarms():
