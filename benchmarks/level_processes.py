@@ -145,10 +145,16 @@ PROCESSES = (
     Process(name="weekly, of its own", healthy=_own_week, degrade=HALF_NORMAL, season=WEEK),
 )  # fmt: skip
 
+SPARSE = tuple(
+    Process(name=f"0/1, p = {rate:g}", healthy=_events(rate), degrade=_anew(_events(2.0 * rate)))
+    for rate in (0.03, 0.01)
+)
+"""Three events and one event a batch."""
+
 
 def simulate(process: Process, *, batches: int, streams: int, seed: int) -> tuple[Floats, Floats]:
     """Healthy and degraded losses, each of shape (batches, streams, BATCH); degraded batches replace healthy ones."""
-    twin = next(i for i, other in enumerate(PROCESSES) if other.name == process.name)
+    twin = next(i for i, other in enumerate((*PROCESSES, *SPARSE)) if other.name == process.name)
     rng = np.random.default_rng([seed, twin])
     losses = process.healthy(rng, streams, batches * BATCH).reshape(streams, batches, BATCH).transpose(1, 0, 2)
     return losses, np.stack([process.degrade(rng, batch) for batch in losses])
