@@ -167,7 +167,13 @@ class TestingSection(Section):
     )
 
     common: bool = Field(
-        _TESTING.common, description="take out what the streams have in common, and test it by itself (incidents)"
+        _TESTING.common, description="test by itself what the streams have in common, and report it as incidents"
+    )
+    subtract_common: bool = Field(
+        _TESTING.subtract_common, description="take what is common out before each stream's own test"
+    )
+    learn_yardstick: bool = Field(
+        _TESTING.learn_yardstick, description="learn how much the yardstick explains; else the loss relative to it"
     )
     season: int = Field(
         _TESTING.season,

@@ -83,7 +83,9 @@ class TestingSettings:
     fleet: FleetRule = FleetRule.NONE
     effect_floor: float = 0.05  # smallest relative rise of the loss that may alarm
     min_outcomes: float = 0.25  # share of a batch's targets that must be scored
-    common: bool = True  # take out what the fleet has in common, and test it by itself
+    common: bool = True  # test by itself what the fleet has in common: incidents
+    subtract_common: bool = False  # and take it out before each stream's own test
+    learn_yardstick: bool = False  # learn how much the yardstick explains; else the loss relative to it
     season: int = 1  # batches after which a season repeats, such as 7 for daily batches; 1 for none
     sham_rise: float = 0.25  # relative rise of the loss of degraded sham streams
 
