@@ -13,15 +13,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone, before
 
 from rich.console import Console
 
-from benchmarks import measuring, memory, overhead, start_time, throughput
+from benchmarks import measuring, memory, overhead, restart, start_time, throughput
 
 BENCHMARKS: dict[str, ModuleType] = {
     "throughput": throughput,
     "memory": memory,
+    "restart": restart,
     "start_time": start_time,
     "overhead": overhead,
 }
-ELSEWHERE = "Level and power of the loss tests are a benchmark of their own: python -m benchmarks.level_power"
+ELSEWHERE = "What the tests find is measured elsewhere: python -m benchmarks.level_power, .detection and .incidents"
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

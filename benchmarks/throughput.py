@@ -1,25 +1,28 @@
-"""Score and test in one shard, beside the same statistic by scipy stream by stream, Welch by scipy, and River's ADWIN.
+"""One closed batch: scored by a shard, judged and recorded by the driver; beside others who handle it stream by stream.
 
-Ours are all streams of a real shard. A baseline handles a sample of the same streams and the same batch, and its time
+Ours are all streams of a real fleet. A baseline handles a sample of the same streams and the same batch, and its time
 is taken per stream. Seconds are CPU seconds of one process; everything here runs on one thread.
 """
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
-from river.drift import ADWIN
 from scipy import stats
 
 from benchmarks.measuring import Spread, ratio, ratio_text, significant, timed
+from benchmarks.stream_by_stream import Known, Past, Record, p_value
 from benchmarks.workload import Batch, Workload
+from mlma.adapters.store import SqlStore
 from mlma.core.blocks import Floats
-from mlma.core.judge import Evidence, Verdict, judge
-from mlma.core.loss_tests import Prior, fit_prior
-from mlma.core.settings import TestingSettings
-from mlma.runtime.scoring import LOSS_FLOOR
-from mlma.runtime.shard import RING_BATCHES
+from mlma.monitor.verdicts import Verdicts
+from mlma.runtime import closing
+from mlma.runtime.scoring import BatchScores
 
 SIZES = (1_000, 10_000, 100_000)
 BATCHES = (96, 24)
@@ -39,100 +42,50 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """One size of shard; microseconds and observations are of one batch of every stream."""
+    """One size of fleet; microseconds and observations are of one batch of every stream.
+
+    ``score`` is the shard's work, ``test`` the driver's from the scores to the verdicts, ``close`` all that the driver
+    does with the scores: test, propose, guard, decide and record.
+    """
 
     streams: int
     batch: int
     sample: int
     take_in_us_per_stream: Spread
     score_us_per_stream: Spread
-    judge_us_per_stream: Spread
+    test_us_per_stream: Spread
+    close_us_per_stream: Spread
     take_in_per_s: float  # streams x observations
+    score_per_s: float
     score_and_test_per_s: float
-    baselines: tuple[Baseline, ...]
+    whole_per_s: float  # scored and closed
+    baselines: tuple[Baseline, ...]  # over score and test
     largest_difference: float  # of the p-values, ours against scipy's on the sample
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """What a baseline has of one stream's closed batches after ``since``, oldest first; shape (batches,)."""
-
-    loss: Floats
-    naive: Floats
-    usual_naive: float  # mean over all closed batches and the recent one
-
-
-def by_scipy(y: Floats, forecast: Floats, naive: Floats, past: Past, prior: Prior, settings: TestingSettings) -> float:
-    """p-value of the moderated test for one stream, the way one writes it with NumPy and scipy.
-
-    Parameters
-    ----------
-    y, forecast, naive
-        Shape (batch,), all known.
-    prior
-        Given for nothing: its cost is on our side only.
-    """
-    floor = LOSS_FLOOR * past.usual_naive
-    recent = np.log(np.abs(y - forecast).mean() + floor) - np.log(np.abs(y - naive).mean() + floor)
-    before = np.log(past.loss + floor) - np.log(past.naive + floor)
-    found = []
-    for values in (before[-settings.reference_size :], before[: settings.anchored_size]):
-        m = len(values)
-        if m < settings.min_reference:
-            continue
-        df = prior.df + m - 1
-        if np.isinf(prior.df):
-            variance = prior.variance
-        else:
-            variance = (prior.df * prior.variance + (m - 1) * values.var(ddof=1)) / df
-        t = (recent - values.mean()) / np.sqrt(variance * (1.0 + 1.0 / m))
-        found.append(float(stats.t.sf(t, df)))
-    if len(found) < 2:
-        return found[0] if found else float("nan")
-    return min(2.0 * min(found), max(found))
 
 
 class Rivals:
     """The baselines, each a function that handles the recent batch of the whole sample."""
 
-    def __init__(self, workload: Workload) -> None:
-        self.workload = workload
-        self.prior = Prior(df=0.0, variance=0.0)
-        self.p_value = np.full(workload.sample, np.nan)
-        self._adwin = [ADWIN() for _ in range(workload.sample)]
+    def __init__(self, workload: Workload, record: Record) -> None:
+        self.record, self.settings = record, workload.control.settings.testing
+        self.p_value = np.full(record.sample, np.nan)
+        self._adwin = _adwin(record)
         self._past: list[Past] = []
         self._reference: list[Floats] = []
-        self._losses: list[list[float]] = []
-        for losses in self._single(workload.past[-WELCH_REFERENCE:]):
-            for adwin, values in zip(self._adwin, losses.tolist(), strict=True):
-                for value in values:
-                    adwin.update(value)
 
-    @staticmethod
-    def _single(batches: list[Batch]) -> list[Floats]:
-        return [np.abs(batch.y - batch.forecast) for batch in batches]
-
-    def prepare(self, prior: Prior) -> None:
-        """Lay out, outside the clock, what each baseline would have at hand."""
-        workload = self.workload
-        self.prior = prior
-        past = workload.past[:-1]
-        loss = np.stack([made.mean(axis=1) for made in self._single(past)], axis=1)
-        naive = np.stack([np.abs(batch.y - batch.naive).mean(axis=1) for batch in workload.past], axis=1)
-        usual = naive[:, -RING_BATCHES:].mean(axis=1)
-        first = np.maximum(workload.since[: workload.sample] + 1, len(past) - RING_BATCHES + 1)
-        self._past = [
-            Past(loss=loss[i, first[i] :], naive=naive[i, first[i] : -1], usual_naive=float(usual[i]))
-            for i in range(workload.sample)
-        ]
-        self._reference = list(np.hstack(self._single(past[-WELCH_REFERENCE:])))
-        self._losses = self._single(workload.past[-1:])[0].tolist()
+    def prepare(self, made: Batch, verdicts: Verdicts) -> None:
+        """Lay out, outside the clock, what each baseline would have at hand; the batch was not recorded yet."""
+        self._made = made
+        self._past = self.record.pasts(made, verdicts)
+        self._known: Known = self.record.known(made, verdicts, self.settings)
+        self._reference = list(np.hstack(self.record.single[-WELCH_REFERENCE:]))
+        self._losses = np.abs(made.y - made.forecast)[: self.record.sample].tolist()
 
     def scipy(self) -> None:
         """The same statistic, losses included, stream by stream."""
-        newest, settings = self.workload.past[-1], self.workload.testing
+        made = self._made
         for i, past in enumerate(self._past):
-            self.p_value[i] = by_scipy(newest.y[i], newest.forecast[i], newest.naive[i], past, self.prior, settings)
+            self.p_value[i] = p_value(made.y[i], made.forecast[i], made.naive[i], past, self._known, self.settings)
 
     def welch(self) -> None:
         """Welch's test on the single losses, as scipy has it."""
@@ -147,76 +100,104 @@ class Rivals:
 
     def works(self) -> dict[str, Callable[[], None]]:
         """All of them, by the name that the table shows."""
-        return {
-            "scipy, same statistic": self.scipy,
-            "scipy, Welch's test": self.welch,
-            "River's ADWIN": self.adwin,
-        }
+        works = {"scipy, same statistic": self.scipy, "scipy, Welch's test": self.welch}
+        return works | ({"River's ADWIN": self.adwin} if self._adwin else {})
+
+
+def _adwin(record: Record) -> list[Any]:
+    """One ADWIN for every stream of the sample, fed with what is known; none where River is not installed."""
+    if find_spec("river") is None:
+        return []
+    from river.drift import ADWIN
+
+    found: list[Any] = [ADWIN() for _ in range(record.sample)]  # type: ignore[no-untyped-call]
+    for losses in record.single:
+        for adwin, values in zip(found, losses.tolist(), strict=True):
+            for value in values:
+                adwin.update(value)
+    return found
 
 
 class Round:
-    """One batch: the shard's three works in turn, then the baselines on the sample."""
+    """One batch: the shard's and the driver's works in turn, then the baselines on the sample."""
 
-    def __init__(self, workload: Workload) -> None:
-        self.workload = workload
-        self.rivals = Rivals(workload)
+    def __init__(self, workload: Workload, record: Record) -> None:
+        self.workload, self.record = workload, record
+        self.rivals = Rivals(workload, record)
         self.seconds: dict[str, list[float]] = {}
         self.largest_difference = 0.0
-        self._nothing_excluded = np.zeros(workload.streams, dtype=np.bool_)
 
     def run(self, *, is_counted: bool = True) -> None:
         """Close the next batch, and add the seconds of every work."""
-        workload = self.workload
+        workload, monitor = self.workload, self.workload.control.monitor
         workload.take_closed()
-        workload.offer()
-        evidence: list[Evidence] = []
-        verdict: list[Verdict] = []
-
-        def test() -> None:
-            verdict.append(judge(evidence[0], workload.testing, excluded=self._nothing_excluded))
-
-        spent = {
-            "take in": timed(workload.take_in),
-            "score": timed(lambda: evidence.append(workload.score())),
-            "judge": timed(test),
-        }
-        reference = evidence[0].adaptive
-        self.rivals.prepare(fit_prior(reference.variance, (reference.m - 1).astype(np.float64)))
+        made = workload.offer()
+        scores: list[BatchScores] = []
+        verdicts: list[Verdicts] = []
+        spent = {"take in": timed(workload.take_in), "score": timed(lambda: scores.extend(workload.score()))}
+        workload.serve_renewed(made)
+        before = {name: array.copy() for name, array in monitor.arrays().items()}
+        spent["test"] = timed(lambda: verdicts.append(workload.judge(scores)))
+        self.rivals.prepare(made, verdicts[0])
+        monitor.restore(before)
+        spent["close"] = timed(lambda: verdicts.append(closing.close(workload.control, made.number)[0].verdicts))
         spent |= {name: timed(work) for name, work in self.rivals.works().items()}
-        ours = verdict[0].p_value[: workload.sample]
-        assert np.array_equal(np.isnan(ours), np.isnan(self.rivals.p_value))
-        difference = float(np.nanmax(np.abs(ours - self.rivals.p_value)))
-        self.largest_difference = max(self.largest_difference, difference)
+        self.record.add(made, verdicts[1])
+        self._compare(*verdicts)
         if is_counted:
             for name, seconds in spent.items():
                 self.seconds.setdefault(name, []).append(seconds)
 
+    def _compare(self, first: Verdicts, again: Verdicts) -> None:
+        assert np.array_equal(first.p_value, again.p_value, equal_nan=True)
+        ours, theirs = first.p_value[: self.record.sample], self.rivals.p_value
+        assert np.array_equal(np.isnan(ours), np.isnan(theirs))
+        self.largest_difference = max(self.largest_difference, float(np.nanmax(np.abs(ours - theirs))))
+
 
 def one_size(streams: int, batch: int, *, repeats: int, sample: int) -> Throughput:
-    """Measure one size of shard."""
-    workload = Workload(streams=streams, batch=batch, sample=min(sample, streams))
-    workload.warm_up()
-    rounds = Round(workload)
-    rounds.run(is_counted=False)
-    for _ in range(repeats):
-        rounds.run()
-    seconds = rounds.seconds
-    per_stream = {
-        name: [1e6 * s / (streams if name in {"take in", "score", "judge"} else workload.sample) for s in values]
-        for name, values in seconds.items()
+    """Measure one size of fleet, with its control plane on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = SqlStore(f"sqlite:///{Path(folder) / 'mlma.db'}", create=True)
+        workload = Workload(streams=streams, batch=batch, store=store)
+        record = Record(workload.control.monitor, sample=min(sample, streams), kept=WELCH_REFERENCE)
+        workload.observe = record.add
+        workload.warm_up()
+        rounds = Round(workload, record)
+        rounds.run(is_counted=False)
+        for _ in range(repeats):
+            rounds.run()
+        store.close()
+    return _summary(streams, batch, rounds)
+
+
+def _summary(streams: int, batch: int, rounds: Round) -> Throughput:
+    ours = ("take in", "score", "test", "close")
+    sample = rounds.record.sample
+    us = {
+        name: [1e6 * second / (streams if name in ours else sample) for second in seconds]
+        for name, seconds in rounds.seconds.items()
     }
-    ours = [score + test for score, test in zip(per_stream["score"], per_stream["judge"], strict=True)]
+    both = [score + test for score, test in zip(us["score"], us["test"], strict=True)]
+    whole = [score + close for score, close in zip(us["score"], us["close"], strict=True)]
+
+    def per_s(values: list[float]) -> float:
+        return 1e6 * batch / Spread.of(values).median
+
     return Throughput(
         streams=streams,
         batch=batch,
-        sample=workload.sample,
-        take_in_us_per_stream=Spread.of(per_stream["take in"]),
-        score_us_per_stream=Spread.of(per_stream["score"]),
-        judge_us_per_stream=Spread.of(per_stream["judge"]),
-        take_in_per_s=1e6 * batch / Spread.of(per_stream["take in"]).median,
-        score_and_test_per_s=1e6 * batch / Spread.of(ours).median,
+        sample=sample,
+        take_in_us_per_stream=Spread.of(us["take in"]),
+        score_us_per_stream=Spread.of(us["score"]),
+        test_us_per_stream=Spread.of(us["test"]),
+        close_us_per_stream=Spread.of(us["close"]),
+        take_in_per_s=per_s(us["take in"]),
+        score_per_s=per_s(us["score"]),
+        score_and_test_per_s=per_s(both),
+        whole_per_s=per_s(whole),
         baselines=tuple(
-            Baseline(name=name, us_per_stream=Spread.of(per_stream[name]), ratio=ratio(per_stream[name], ours))
+            Baseline(name=name, us_per_stream=Spread.of(us[name]), ratio=ratio(us[name], both))
             for name in rounds.rivals.works()
         ),
         largest_difference=rounds.largest_difference,
@@ -230,9 +211,15 @@ def measure(*, quick: bool) -> list[Throughput]:
 
 
 def tables(results: list[Throughput]) -> list[Table]:
-    """Two tables: what the shard does, and what the baselines take instead."""
-    ours = Table(title="One shard, one core: streams x observations per second (medians of CPU time)")
-    for heading in ("streams", "batch", "take in", "score + test", "take in us", "score us", "test us"):
+    """Two tables: what shard and driver do, and what the baselines take instead."""
+    ours = Table(
+        title="One shard and the driver, one core (medians of CPU time)",
+        caption="In the first four: streams x observations per second. score: the shard; test: the driver, to the "
+        "verdicts;\nclose: the driver's test, proposals, guards, decisions and their record (SQLite on disk).",
+    )
+    headings = ("streams", "batch", "take in", "score", "score + test", "score + close", "take in us", "score us",
+                "test us", "close us")  # fmt: skip
+    for heading in headings:
         ours.add_column(heading, justify="right")
     rivals = Table(
         title="The same batch stream by stream: times our score + test (median of paired ratios)",
@@ -243,13 +230,11 @@ def tables(results: list[Throughput]) -> list[Table]:
         rivals.add_column(heading, justify="right")
     for result in results:
         size = (f"{result.streams:,}", str(result.batch))
-        ours.add_row(
-            *size,
-            significant(result.take_in_per_s),
-            significant(result.score_and_test_per_s),
-            significant(result.take_in_us_per_stream.median),
-            significant(result.score_us_per_stream.median),
-            significant(result.judge_us_per_stream.median),
-        )
+        rates = (result.take_in_per_s, result.score_per_s, result.score_and_test_per_s, result.whole_per_s)
+        spent = (
+            result.take_in_us_per_stream, result.score_us_per_stream, result.test_us_per_stream,
+            result.close_us_per_stream,
+        )  # fmt: skip
+        ours.add_row(*size, *map(significant, rates), *(significant(spread.median) for spread in spent))
         rivals.add_row(*size, *(ratio_text(baseline.ratio) for baseline in result.baselines))
     return [ours, rivals]
