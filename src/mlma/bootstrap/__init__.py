@@ -1,5 +1,6 @@
 """The only place where real things are joined. Everything heavy is imported inside the function that needs it."""
 
+from mlma.bootstrap.calibrate import run_calibration
 from mlma.bootstrap.daemon import configure_logging, run_daemon
 from mlma.bootstrap.engine import make_engine
 from mlma.bootstrap.plots import plot_fleet, plot_stream
@@ -19,6 +20,7 @@ __all__ = [
     "open_state",
     "plot_fleet",
     "plot_stream",
+    "run_calibration",
     "run_daemon",
     "run_demo",
     "run_replay",

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from mlma import __version__
 from mlma.cli import (
     audit,
+    calibrate,
     config,
     decisions,
     demo,
@@ -88,6 +89,7 @@ for panel, function, name in (
     (START, demo.demo, "demo"),
     (START, run_daemon.run, "run"),
     (START, replay.replay, "replay"),
+    (START, calibrate.calibrate, "calibrate"),
     (LOOK, status.status, "status"),
     (LOOK, streams.streams, "streams"),
     (LOOK, explain.explain, "explain"),

@@ -68,9 +68,9 @@ def replay(
     request = ReplayRequest(
         data=data, frequency=frequency, horizon=horizon, batch=batch, train_window=train_window,
         stream_column=stream_column, time_column=time_column, value_column=value_column, aggregate=aggregate,
-        model=model, model_params=_values(param or [], "--param"), limit_streams=limit_streams,
+        model=model, model_params=key_values(param or [], "--param"), limit_streams=limit_streams,
         policies=tuple(dict.fromkeys(policy or POLICIES)), executor=executor, seed=seed,
-        settings=_values(setting or [], "--set"),
+        settings=key_values(setting or [], "--set"),
     )  # fmt: skip
     with progress_bar() as bar:
         figures = bootstrap.run_replay(request, progress=bar).to_json()
@@ -89,7 +89,7 @@ def _require_folder(out: Path | None) -> None:
         raise ConfigError(f"--json {out}: expected a file in a folder that exists")
 
 
-def _values(texts: "Sequence[str]", option: str) -> dict[str, object]:
+def key_values(texts: "Sequence[str]", option: str) -> dict[str, object]:
     """``K=V`` texts as a mapping; a value that reads as JSON is taken as such."""
     values: dict[str, object] = {}
     for text in texts:

@@ -209,6 +209,7 @@ def _rules(healthy: Run, settings: TestingSettings, power: dict[FleetRule, Power
                 rule=rule,
                 mean=float(counts.mean()),
                 p99=float(np.quantile(counts, 0.99)),
+                some=float(np.mean(counts > 0)) if tested.any() else float("nan"),
                 power=power.get(rule),
             )
         )

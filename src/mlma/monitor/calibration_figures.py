@@ -84,6 +84,7 @@ class RuleFigures:
     rule: FleetRule
     mean: float
     p99: float
+    some: float  # share of the batches with any alarm
     power: Power | None  # None where no drift could be put in
 
 

@@ -53,7 +53,7 @@ def draw_rounds(healthy: Run, n_rounds: int, follow: int, rng: np.random.Generat
     able = healthy.ready[:-1] & ~healthy.alarm[:-1] & healthy.ready[1:]  # row b: an onset at b + 1
     onsets = np.flatnonzero(able.any(axis=1)) + 1
     onsets = onsets[onsets <= len(healthy.ready) - follow]
-    if not len(onsets):
+    if follow < 1 or not len(onsets):
         return None
     onset = rng.choice(onsets, n_rounds)
     streams = np.zeros((n_rounds, able.shape[1]), dtype=np.bool_)
