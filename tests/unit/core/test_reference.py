@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlma.core.reference import anchored_membership, membership, summarise
+from mlma.core.reference import membership
 from mlma.core.settings import ReferencePolicy
 
 NAN = np.nan
@@ -39,48 +39,7 @@ def test_best_prefers_the_newest_of_equal_runs():
     assert np.flatnonzero(members[0]).tolist() == [4, 5]
 
 
-def test_anchored_holds_the_first_batches_after_the_promotion():
-    members = anchored_membership(np.stack([X, X, X]), BATCHES, np.array([0, 13, 19]), size=2)
-    assert [BATCHES[row].tolist() for row in members] == [[10, 12], [15, 16], []]
-    assert not anchored_membership(X[None], BATCHES, np.array([0]), size=0).any()
-
-
 @pytest.mark.parametrize("policy", list(ReferencePolicy))
 def test_no_past_batches_give_an_empty_reference(policy):
     members = membership(np.empty((2, 0)), np.empty(0, int), np.zeros(2, int), policy=policy, size=4)
-    reference = summarise(np.empty((2, 0)), members)
     assert members.shape == (2, 0)
-    assert reference.m.tolist() == [0, 0]
-    assert np.isnan(reference.mean).all()
-
-
-def test_summary_agrees_with_numpy():
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(50, 12))
-    members = rng.random((50, 12)) < 0.6
-    reference = summarise(np.where(members, x, NAN), members)
-    for i in range(50):
-        chosen = x[i, members[i]]
-        assert reference.m[i] == len(chosen)
-        assert reference.mean[i] == pytest.approx(chosen.mean(), rel=1e-12)
-        assert reference.variance[i] == pytest.approx(chosen.var(ddof=1), rel=1e-12)
-
-
-def test_variance_of_fewer_than_two_batches_is_missing():
-    members = np.array([[True, False], [False, False]])
-    reference = summarise(np.ones((2, 2)), members)
-    np.testing.assert_equal(reference.variance, [NAN, NAN])
-    np.testing.assert_equal(reference.mean, [1.0, NAN])
-
-
-def test_equal_batches_have_a_variance_of_exactly_zero():
-    x = np.full((1, 7), 0.1 + 0.2)
-    reference = summarise(x, np.ones((1, 7), bool))
-    assert reference.variance[0] == 0.0
-    assert reference.mean[0] == x[0, 0]
-
-
-def test_variance_survives_an_offset_far_larger_than_the_spread():
-    x = np.random.default_rng(4).normal(size=(1, 8))
-    near, far = (summarise(x + offset, np.ones((1, 8), bool)).variance[0] for offset in (0.0, 1e8))
-    assert far == pytest.approx(near, rel=1e-6)
