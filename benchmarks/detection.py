@@ -100,14 +100,17 @@ class Collected:
         self.runs: list[RunLine] = []
         self.left_out: list[str] = []
 
-    def add(self, sample: Sample, found: dict[str, Evidence], job: driftfdr.Job | None) -> None:
-        """Add a sample, and what driftfdr has to say about it."""
+    def add(self, sample: Sample, found: dict[str, Evidence], job: driftfdr.Job | None) -> str:
+        """Add a sample, and what driftfdr has to say about it; a line for those who wait."""
         if job is not None:
             try:
                 found = found | job.evidence()
             except driftfdr.UnavailableError as error:
                 self.left_out.append(f"driftfdr on {sample.process.name}: {error}")
         self.samples.append((sample, found))
+        settled = cells(sample, OURS, VARIANTS, [t for name, e in found.items() for t in trials(name, e, sample)])
+        won, contested = detection_tables.share_won(settled)
+        return f"{sample.process.name}: {won} of {contested} cells won against every peer, {OWN}"
 
     def trials(self) -> list[tuple[Sample, list[Trial]]]:
         """Trials by sample, with knobs of the sample's own."""
@@ -141,12 +144,12 @@ def measure(plan: Plan, page: Console) -> Report:
                         sample.process, knob, plan.runs, n=plan.sizes.n, seed=plan.sizes.seed
                     )
                 while waiting:
-                    collected.add(*waiting.pop())
+                    page.print(collected.add(*waiting.pop()), style="dim", highlight=False)
                 job = None if plan.peers is None else driftfdr.start(plan.peers, sample, Path(directory))
                 waiting.append((sample.described(), found, job))
                 page.print(f"{sample.process.name}: {time.monotonic() - began:.0f} s", style="dim", highlight=False)
             while waiting:
-                collected.add(*waiting.pop())
+                page.print(collected.add(*waiting.pop()), style="dim", highlight=False)
         finally:
             for _, _, job in waiting:
                 if job is not None:

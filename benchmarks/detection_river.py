@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.detection_scoring import SILENT
 from mlma.core.blocks import Bools, Floats, Ints
 
-STRICTNESS = (0.8, 1.3, 1.8, 2.4, 3.0, 4.0, 5.5, 7.5, 10.0, 14.0, 20.0, 30.0, 50.0)
+STRICTNESS = (0.8, 1.4, 2.0, 2.7, 3.6, 5.0, 7.5, 11.0, 16.0, 24.0, 40.0)
 """Minus the decimal logarithms of the deltas that ADWIN is run with; River's default is 2.7."""
 
 

@@ -9,7 +9,7 @@ from benchmarks.detection_drifts import DRIFTS, Drift, injected, possible
 from benchmarks.detection_processes import PROCESSES, Process, healthy
 from mlma.core.blocks import Bools, Floats, Ints
 
-SLOW = {"KS": (400, 200), "KSWIN": (120, 60), "ADWIN": (320, 80), "driftfdr": (200, 80)}
+SLOW = {"KS": (400, 200), "KSWIN": (120, 60), "ADWIN": (320, 60), "driftfdr": (200, 80)}
 """Budgets that need more healthy streams than these are not told on them (`detection_matched.is_enough`)."""
 
 
@@ -38,8 +38,8 @@ class Sizes:
     """
 
     n: int = 96
-    streams: int = 400
-    fleets: int = 5
+    streams: int = 500
+    fleets: int = 3
     every: int = 20
     turns: int = 2
     calibration_fleets: int = 2
