@@ -72,8 +72,8 @@ def summarise_batch(
         mean[rows] = losses[rows].sum(axis=1)
         for yard, into in zip(yards, yard_means, strict=True):
             into[rows] = yard[rows].sum(axis=1)
-    mean /= max(1, n_targets)
-    yard_means /= max(1, n_targets)
+    mean /= n_targets or np.nan
+    yard_means /= n_targets or np.nan
     gaps = np.flatnonzero(np.isnan(mean + yard_means.sum(axis=0)))
     if len(gaps):
         mean[gaps], yard_means[:, gaps], n[gaps] = _with_gaps(losses[gaps], yards[:, gaps], min_share)

@@ -10,7 +10,7 @@ GRID = np.linspace(0.0, 0.95, 191)
 """Correlations among which the estimate is looked up."""
 
 CLIP = 4.0
-"""Standardised residuals beyond this count as this much: broken streams must not look like dependence."""
+"""Standard deviations: a stream that was farther from its mean is broken, and must not look like dependence."""
 
 
 def fit_correlation(values: Floats, variance: Floats) -> tuple[float, float]:
@@ -27,7 +27,7 @@ def fit_correlation(values: Floats, variance: Floats) -> tuple[float, float]:
     -------
     tuple of float
         The correlation, in [0, 0.95], and the number of observations that it rests on
-        (streams x (batches - 2)). (0, 0) with fewer than three batches or no stream.
+        (streams x (batches - 2)). (0, 0) with fewer than three batches or no usable stream.
 
     Notes
     -----
@@ -53,8 +53,12 @@ def fit_correlation(values: Floats, variance: Floats) -> tuple[float, float]:
     residual = values - values.mean(axis=0)
     if streams >= 5:
         residual = residual - np.median(residual, axis=1)[:, None]
-    residual = np.clip(residual / np.sqrt(variance), -CLIP, CLIP)
+    residual /= np.sqrt(variance)
     residual -= residual.mean(axis=0)
+    usual = np.abs(residual).max(axis=0) <= CLIP
+    residual, streams = residual[:, usual], int(np.count_nonzero(usual))
+    if streams == 0:
+        return 0.0, 0.0
     squares = float(np.mean(np.square(residual)))
     if squares <= 0.0:
         return 0.0, 0.0
