@@ -3,13 +3,15 @@
 Everything here works on arrays of shape (streams,); nothing loops over streams.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, owens_t
 
-from mlma.core.blocks import REASON_CODE, Bools, Floats
+from mlma.core.blocks import REASON_CODE, Bools, Floats, Ints
 from mlma.core.decisions import Reason
 
 
@@ -21,6 +23,7 @@ class Findings:
     p_anchored: Floats
     effect: Floats
     significant: Bools  # under the fleet's rule
+    ready: Bools  # there was a test
     has_value: Bools  # there was something to test
     bad: Bools  # the batch lies in a period that was declared bad
     in_incident: Bools  # got worse only together with others
@@ -29,17 +32,16 @@ class Findings:
 
 def verdict(found: Findings, *, alpha: float, effect_floor: float) -> tuple[Bools, NDArray[np.int8]]:
     """Alarms and the codes of their reasons, arrays of shape (streams,)."""
-    ready = np.isfinite(np.fmin(found.p_adaptive, found.p_anchored)) & ~found.bad
-    significant = found.significant & ready
-    reason = np.full(len(ready), REASON_CODE[Reason.WITHIN_REFERENCE], dtype=np.int8)
+    significant = found.significant & found.ready
+    reason = np.full(len(significant), REASON_CODE[Reason.WITHIN_REFERENCE], dtype=np.int8)
     reason[significant] = REASON_CODE[Reason.SMALL_EFFECT]
     reason[found.in_incident] = REASON_CODE[Reason.INCIDENT]
-    reason[~ready] = REASON_CODE[Reason.NOT_READY]
+    reason[~found.ready] = REASON_CODE[Reason.NOT_READY]
     reason[~found.has_value] = REASON_CODE[Reason.NO_OUTCOMES]
     reason[found.bad] = REASON_CODE[Reason.BAD_DATA]
     streams = np.flatnonzero(significant)
     streams = streams[found.effect[streams] >= effect_floor]
-    alarm = np.zeros(len(ready), dtype=np.bool_)
+    alarm = np.zeros(len(significant), dtype=np.bool_)
     if not found.armed:
         reason[streams] = REASON_CODE[Reason.UNCERTIFIED]
         return alarm, reason
@@ -51,7 +53,14 @@ def verdict(found: Findings, *, alpha: float, effect_floor: float) -> tuple[Bool
     return alarm, reason
 
 
-def either(first: Floats, second: Floats, correlation: Floats) -> Floats:
+LARGE, SMALL = 0.2, 0.005
+"""Above the first, two p-values together count as twice the smaller one; below the second, they are computed."""
+
+FEW = 4000
+"""Values below which a table costs more than it saves."""
+
+
+def either(first: Floats, second: Floats, correlation: Floats | Callable[[Ints], Floats]) -> Floats:
     """p-value of two correlated one-sided tests together, elementwise; NaN counts as absent.
 
     The probability that the smaller of the two is as small as it is, for normal scores with the given
@@ -64,7 +73,14 @@ def either(first: Floats, second: Floats, correlation: Floats) -> Floats:
     first, second
         Shape (streams,), p-values.
     correlation
-        Shape (streams,), of the two tests' statistics, in [0, 1]; too low a value costs power, not level.
+        Shape (streams,), of the two tests' statistics, in [0, 1]; too low a value costs power, not level. Or a
+        function that gives it for some streams (indices): it matters for small p-values alone.
+
+    Returns
+    -------
+    Floats
+        Shape (streams,). Where many are to be found between `SMALL` and `LARGE`, they are interpolated, within 2e-5
+        of the right ones, relative.
 
     Examples
     --------
@@ -74,9 +90,40 @@ def either(first: Floats, second: Floats, correlation: Floats) -> Floats:
     """
     low = np.fmin(first, second)
     made = np.minimum(2.0 * low, 1.0)
-    both = ~np.isnan(first + second)
-    made[~both] = low[~both]
-    matter = np.flatnonzero(both & (low < 0.2) & (low > 0.0))
-    p, c = low[matter], np.clip(correlation[matter], 0.0, 1.0)
-    made[matter] = p + 2.0 * owens_t(-ndtri(p), np.sqrt((1.0 - c) / (1.0 + c)))
+    is_one = np.isnan(first + second)
+    np.copyto(made, low, where=is_one)
+    matter = np.flatnonzero((low < LARGE) & ~is_one)
+    p = low[matter]
+    c = np.clip(correlation(matter) if callable(correlation) else correlation[matter], 0.0, 1.0)
+    made[matter] = p * _price(p, np.sqrt((1.0 - c) / (1.0 + c)))
     return made
+
+
+def _price(p: Floats, a: Floats) -> Floats:
+    """1 + 2 T(z(p), a) / p for p below `LARGE` and a in [0, 1]; arrays of shape (n,)."""
+    if len(p) < FEW:
+        return _computed_price(p, a)
+    table = _prices()
+    rows, columns = (size - 1 for size in table.shape)
+    far = np.log(np.maximum(p, SMALL) / SMALL) * (rows / np.log(LARGE / SMALL))
+    row, column = np.minimum(far.astype(np.int64), rows - 1), np.minimum((a * columns).astype(np.int64), columns - 1)
+    down, right = far - row, a * columns - column
+    at = row * (columns + 1) + column
+    above, below = (
+        table.take(at + first) * (1.0 - right) + table.take(at + first + 1) * right for first in (0, columns + 1)
+    )
+    price: Floats = above + down * (below - above)
+    tiny = np.flatnonzero(p < SMALL)
+    price[tiny] = _computed_price(p[tiny], a[tiny])
+    return price
+
+
+def _computed_price(p: Floats, a: Floats) -> Floats:
+    return np.asarray(1.0 + 2.0 * owens_t(-ndtri(p), a) / np.maximum(p, np.finfo(float).tiny))
+
+
+@lru_cache(maxsize=1)
+def _prices() -> Floats:
+    """Table of prices: 129 values of log p from `SMALL` to `LARGE` by 257 values of a."""
+    p = np.exp(np.linspace(np.log(SMALL), np.log(LARGE), 129))
+    return _computed_price(p[:, None], np.linspace(0.0, 1.0, 257))

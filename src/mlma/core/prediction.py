@@ -1,23 +1,29 @@
 """What the next batch of a stream should look like, predicted from its reference batches.
 
-Batch values may depend on each other: neighbours are taken to be correlated like an autoregression of order one
-with a coefficient that the whole fleet shares (`mlma.core.correlation`). Without dependence this is the plain
-mean of the reference and the variance around it.
+Without dependence between batches (`mlma.core.dependence`) this is the plain mean of the reference and the
+variance around it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.dependence import INDEPENDENT, Dependence, Pattern, pattern_of
+
+__all__ = ["INDEPENDENT", "PARTS", "Dependence", "Prediction", "lags_of", "predict"]
 
 LONGEST_LAG = 63
 """Batches up to which distances are taken as they are."""
 
 LONGEST_GAP = 15
-"""Gap between neighbouring batches beyond which, in older references, more distance does not count."""
+"""Gap between neighbouring batches of a longer reference beyond which more distance does not count."""
+
+BLOCK = 8192
+"""Streams that are predicted at once: eight rows of so many (512 KiB) stay in the cache."""
+
+PARTS = ("mean", "expected", "variance", "factor", "own", "m")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,62 +54,44 @@ class Prediction:
     own: Floats
     m: Ints
 
+    @classmethod
+    def nothing(cls, n_streams: int) -> "Prediction":
+        """Without any reference."""
+        mean, expected, variance, factor, own = np.full((5, n_streams), np.nan)
+        m = np.zeros(n_streams, dtype=np.int64)
+        return cls(mean=mean, expected=expected, variance=variance, factor=factor, own=own, m=m)
 
-PARTS = ("mean", "expected", "variance", "factor", "own", "m")
+    def of(self, streams: Ints) -> "Prediction":
+        """The part of some streams."""
+        return Prediction(**{name: getattr(self, name)[streams] for name in PARTS})
 
-
-@dataclass(frozen=True, slots=True)
-class _Weights:
-    """Linear maps from the m values of a reference (newest first, less the newest) to what is predicted."""
-
-    mean: Floats  # (m,)
-    expected: Floats  # (m,)
-    residual: Floats  # (m, m): whitened residuals
-    factor: float
-    own: float
-
-
-@dataclass(frozen=True, slots=True)
-class Dependence:
-    """How the batches of a fleet's streams depend on each other, the same for all streams.
-
-    Attributes
-    ----------
-    rho
-        Correlation of neighbouring batches beyond the season, in [0, 1): corr = rho^|distance|.
-    season
-        Batches after which a season repeats, 1 for none.
-    repeats
-        Share of the variance that repeats one season later, in [0, 1); 0 without a season.
-    """
-
-    rho: float = 0.0
-    season: int = 1
-    repeats: float = 0.0
-
-    def correlation(self, distance: Floats) -> Floats:
-        """Correlation of batches at a distance, elementwise; positive definite."""
-        own = (distance == 0.0).astype(np.float64) if self.rho == 0.0 else self.rho ** np.abs(distance)
-        if self.repeats == 0.0:
-            return own
-        return np.asarray((1.0 - self.repeats) * own + self.repeats * (distance % self.season == 0.0))
+    def write(self, streams: Ints, part: "Prediction") -> None:
+        """Replace the predictions of some streams, in place."""
+        for name in PARTS:
+            getattr(self, name)[streams] = getattr(part, name)
 
 
-INDEPENDENT = Dependence()
-
-
-def predict(values: Floats, lags: Ints, dependence: Dependence = INDEPENDENT) -> Prediction:
+def predict(
+    values: Floats | Sequence[Floats],
+    lags: Ints,
+    dependence: Dependence = INDEPENDENT,
+    *,
+    further: Ints | None = None,
+) -> Prediction:
     """Predict the next batch value of every stream from its reference.
 
     Parameters
     ----------
     values
-        Shape (rows, streams): past batch values, newest first in the rows that belong to the reference.
+        Shape (rows, streams), or rows of shape (streams,): past batch values, newest first in the rows that belong
+        to the reference.
     lags
         Shape (rows,) or (rows, streams): how many batches before the predicted one each value is, ascending; 0
         where the value does not belong to the reference (it is not looked at then).
     dependence
         How batches depend on each other.
+    further
+        Shape (streams,), with ``lags`` of shape (rows,): how much longer ago the whole reference of a stream is.
 
     Returns
     -------
@@ -113,123 +101,32 @@ def predict(values: Floats, lags: Ints, dependence: Dependence = INDEPENDENT) ->
 
     Notes
     -----
-    Streams with the same pattern of lags are predicted together by matrices that depend on the pattern alone;
-    values are taken relative to the newest one, so that an offset far larger than the spread loses no digits.
+    Streams whose references look alike are predicted together, by matrices that depend on the distances between
+    their batches alone. Values are taken relative to the newest one, so that an offset far larger than the spread
+    loses no digits. A newest value from more than `LONGEST_LAG` batches ago counts as that old (in its season).
 
     Examples
     --------
     >>> made = predict(np.array([[2.0], [4.0]]), np.array([1, 2]))
-    >>> made.mean.tolist(), made.variance.tolist(), made.factor.tolist()
+    >>> made.mean.tolist(), made.variance.round(9).tolist(), made.factor.tolist()
     ([3.0], [2.0], [1.5])
     >>> predict(np.array([[2.0], [4.0]]), np.array([1, 2]), Dependence(rho=0.5)).expected.tolist()
     [2.5]
     """
-    n_streams = values.shape[1]
     if lags.ndim == 1:
         rows = np.flatnonzero(lags)
-        members = values if len(rows) == len(lags) else values[rows]
-        return _of_pattern(members, tuple(_clipped(lags[rows], dependence).tolist()), dependence)
-    made = Prediction(
-        mean=np.full(n_streams, np.nan), expected=np.full(n_streams, np.nan), variance=np.full(n_streams, np.nan),
-        factor=np.full(n_streams, np.nan), own=np.full(n_streams, np.nan), m=np.zeros(n_streams, dtype=np.int64),
-    )  # fmt: skip
-    if n_streams == 0:
-        return made
-    for streams, pattern in _patterns(_clipped(lags, dependence)):
-        rows = np.flatnonzero(pattern)
-        part = _of_pattern(values[np.ix_(rows, streams)], tuple(pattern[rows].tolist()), dependence)
-        for name in PARTS:
-            getattr(made, name)[streams] = getattr(part, name)
+        if not len(rows):
+            return Prediction.nothing(_n_streams(values))
+        near = _clipped(lags[rows] - lags[rows[0]] + 1, dependence)
+        gap = lags[rows[:1]] if further is None else lags[rows[0]] + further
+        return _alike([values[row] for row in rows.tolist()], pattern_of(tuple((near - 1).tolist()), dependence), gap)
+    values = np.asarray(values)
+    made = Prediction.nothing(values.shape[1])
+    for streams, near, gap in _groups(lags, dependence):
+        rows = np.flatnonzero(near)
+        pattern = pattern_of(tuple((near[rows] - 1).tolist()), dependence)
+        made.write(streams, _alike(values[rows[:, None], streams], pattern, gap))
     return made
-
-
-def _clipped(lags: Ints, dependence: Dependence) -> Ints:
-    """Lags in which gaps of more than `LONGEST_GAP` batches are shorter by whole seasons: nothing reaches so far."""
-    if lags.size == 0 or lags.max() <= LONGEST_LAG:
-        return lags
-    made, before = lags.copy(), np.zeros(lags.shape[1:], dtype=np.int64)
-    total = before.copy()
-    for row, lag in enumerate(lags):  # newest first
-        member = lag > 0
-        gap = lag - before
-        over = np.maximum(gap - LONGEST_GAP, 0)
-        total = np.where(member, total + gap - dependence.season * -(-over // dependence.season), total)
-        made[row] = np.where(member, total, 0)
-        before = np.where(member, lag, before)
-    return made
-
-
-def _patterns(lags: Ints) -> Sequence[tuple[Ints, Ints]]:
-    """Streams by pattern of lags: (indices of the streams, their common column of lags)."""
-    key = _pattern_keys(lags)
-    sample = np.unique(key[:: max(1, len(key) // 100)], return_counts=True)
-    usual = sample[0][np.argmax(sample[1])]
-    is_usual = key == usual
-    streams = np.flatnonzero(is_usual)
-    made = [(streams, lags[:, streams[0]])]
-    others = np.flatnonzero(~is_usual)
-    if len(others):
-        _, start, inverse = np.unique(key[others], return_index=True, return_inverse=True)
-        order = np.argsort(inverse, kind="stable")
-        bounds = np.searchsorted(inverse[order], np.arange(len(start) + 1))
-        for i, first in enumerate(start):
-            made.append((others[order[bounds[i] : bounds[i + 1]]], lags[:, others[first]]))
-    return made
-
-
-def _pattern_keys(lags: Ints) -> Ints:
-    """One number for every pattern: bits where a row has one lag for all streams, else six bits a row."""
-    bits = 1 if bool(((lags == 0) | (lags == lags.max(axis=1)[:, None])).all()) else 6
-    if len(lags) * bits > LONGEST_LAG:
-        return np.unique(lags, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    key = np.zeros(lags.shape[1], dtype=np.int64)
-    for row in lags:
-        key <<= bits
-        key |= (row > 0) if bits == 1 else row
-    return key
-
-
-def _of_pattern(values: Floats, lags: tuple[int, ...], dependence: Dependence) -> Prediction:
-    m, n_streams = len(lags), values.shape[1]
-    count = np.full(n_streams, m, dtype=np.int64)
-    if m == 0:
-        nothing = np.full(n_streams, np.nan)
-        return Prediction(mean=nothing, expected=nothing, variance=nothing, factor=nothing, own=nothing, m=count)
-    weights = _weights(lags, dependence)
-    newest = values[0]
-    shifted = values - newest
-    residual = weights.residual @ shifted
-    variance = np.einsum("ij,ij->j", residual, residual) / (m - 1) if m > 1 else np.full(n_streams, np.nan)
-    return Prediction(
-        mean=weights.mean @ shifted + newest,
-        expected=weights.expected @ shifted + newest,
-        variance=variance,
-        factor=np.full(n_streams, weights.factor),
-        own=np.full(n_streams, weights.own),
-        m=count,
-    )
-
-
-@lru_cache(maxsize=4096)
-def _weights(lags: tuple[int, ...], dependence: Dependence) -> _Weights:
-    at = np.asarray(lags, dtype=np.float64)
-    m = len(at)
-    correlation, ahead = dependence.correlation(at[:, None] - at[None, :]), dependence.correlation(at)
-    inverse = np.linalg.inv(correlation)
-    ones = np.ones(m)
-    precision = float(ones @ inverse @ ones)
-    mean = inverse @ ones / precision
-    gain = inverse @ ahead
-    left = 1.0 - float(gain @ ones)
-    expected = gain + left * mean
-    whiten = np.linalg.cholesky(inverse).T
-    return _Weights(
-        mean=mean,
-        expected=expected,
-        residual=whiten @ (np.eye(m) - np.outer(ones, mean)),
-        factor=1.0 - float(ahead @ gain) + left**2 / precision,
-        own=1.0 - float(ahead @ expected),
-    )
 
 
 def lags_of(batches: Ints, at: int, members: Bools) -> Ints:
@@ -246,3 +143,94 @@ def lags_of(batches: Ints, at: int, members: Bools) -> Ints:
     """
     distance = at - batches
     return np.where(members, distance[:, None] if distance.ndim == 1 else distance, 0)
+
+
+def _n_streams(values: Floats | Sequence[Floats]) -> int:
+    return int(values.shape[1]) if isinstance(values, np.ndarray) else len(values[0])
+
+
+def _groups(lags: Ints, dependence: Dependence) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Streams whose references look alike: their indices, the lags right after the newest batch, and its own lag."""
+    is_member = lags > 0
+    streams = np.flatnonzero(is_member.any(axis=0))
+    if not len(streams):
+        return
+    lags, is_member = lags[:, streams], is_member[:, streams]
+    gap = lags[np.argmax(is_member, axis=0), np.arange(len(streams))]
+    near = _clipped(np.where(is_member, lags - gap + 1, 0), dependence)
+    _, first, which = np.unique(_keys(lags, near), return_index=True, return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    bounds = np.searchsorted(which[order], np.arange(len(first) + 1))
+    for i, example in enumerate(first):
+        some = order[bounds[i] : bounds[i + 1]]
+        yield streams[some], near[:, example], gap[some]
+
+
+def _keys(lags: Ints, near: Ints) -> Ints:
+    """One number for every column of lags: bits where a row has one lag for all streams, else six bits a row."""
+    bits = 1 if bool(((lags == 0) | (lags == lags.max(axis=1)[:, None])).all()) else 6
+    if len(lags) * bits > LONGEST_LAG:
+        return np.unique(near, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    key = np.zeros(near.shape[1], dtype=np.int64)
+    for row in near:
+        key <<= bits
+        key |= (row > 0) if bits == 1 else row
+    return key
+
+
+def _clipped(lags: Ints, dependence: Dependence) -> Ints:
+    """Lags in which gaps of more than `LONGEST_GAP` batches are shorter by whole seasons: nothing reaches so far."""
+    if lags.size == 0 or lags.max() <= LONGEST_LAG:
+        return lags
+    made, before = lags.copy(), np.zeros(lags.shape[1:], dtype=np.int64)
+    total = before.copy()
+    for row, lag in enumerate(lags):  # newest first
+        member = lag > 0
+        gap = lag - before
+        total = np.where(member, total + _shortened(gap, LONGEST_GAP, dependence), total)
+        made[row] = np.where(member, total, 0)
+        before = np.where(member, lag, before)
+    return made
+
+
+def _shortened(gap: Ints, longest: int, dependence: Dependence) -> Ints:
+    """Gaps of more than ``longest`` batches shorter by whole seasons."""
+    return np.asarray(gap - dependence.season * -(-np.maximum(gap - longest, 0) // dependence.season))
+
+
+def _alike(values: Floats | Sequence[Floats], pattern: Pattern, gap: Ints) -> Prediction:
+    """Predict streams with one pattern; ``gap`` (batches since the newest value) has shape (1,) or (streams,)."""
+    m, n_streams = len(pattern.distances), _n_streams(values)
+    nearest, farthest = (int(gap.min()), int(gap.max())) if n_streams else (1, 1)
+    gaps = _shortened(np.arange(nearest, farthest + 1), LONGEST_LAG, pattern.dependence)
+    which = None if len(gaps) == 1 else gaps.take(gap - nearest) - gaps.min()
+    ahead = pattern.ahead(np.arange(gaps.min(), gaps.max() + 1))
+    linear = np.vstack([pattern.mean[1:], ahead.weights[0, 1:], pattern.residual])
+    made = np.empty((3, n_streams))
+    room = np.empty((m - 1, min(n_streams, BLOCK)))
+    for start in range(0, n_streams, BLOCK):
+        block = slice(start, start + BLOCK)
+        newest = values[0][block]
+        shifted = room[:, : len(newest)]
+        for row, into in zip(values[1:], shifted, strict=True):
+            np.subtract(row[block], newest, out=into)
+        mapped = linear @ shifted
+        if which is not None:
+            mapped[1] = _weighted(ahead.weights[:, 1:], which[block], shifted)
+        np.add(mapped[:2], newest, out=made[:2, block])
+        np.einsum("ms,ms->s", mapped[2:], mapped[2:], out=made[2, block])
+    mean, expected, variance = made
+    variance /= m - 1 if m > 1 else np.nan
+    alike = np.zeros(n_streams, dtype=np.int64) if which is None else which
+    return Prediction(
+        mean=mean, expected=expected, variance=variance, factor=ahead.factor.take(alike), own=ahead.own.take(alike),
+        m=np.full(n_streams, m, dtype=np.int64),
+    )  # fmt: skip
+
+
+def _weighted(weights: Floats, which: Ints, values: Floats) -> Floats:
+    """Sums of values of shape (m, streams) with weights of shape (kinds, m), each stream of its own kind."""
+    made = np.zeros(len(which))
+    for weight, row in zip(weights.T, values, strict=True):
+        made += np.ascontiguousarray(weight).take(which) * row
+    return made

@@ -169,14 +169,27 @@ def fit_prior(variance: Floats, df: Floats) -> Prior:
 
 def shrunk(prediction: Prediction, prior: Prior | Guess) -> Floats:
     """Variance between batches of each stream, shrunk to the fleet's, shape (streams,); NaN without knowledge."""
-    if np.isinf(prior.df):
-        return np.full(prediction.m.shape, prior.variance)
-    own_df = np.maximum(prediction.m - 1, 0).astype(np.float64)
-    own = np.where(own_df > 0.0, prediction.variance, 0.0)
-    df = own_df + prior.df
-    made = (prior.df * prior.variance + own_df * own) / np.where(df > 0.0, df, 1.0)
-    made[df <= 0.0] = np.nan
+    m = prediction.m
+    if np.isinf(prior.df) or not len(m):
+        return np.full(m.shape, prior.variance)
+    own_df = np.maximum(np.arange(m.max() + 1) - 1.0, 0.0)  # by the size of the reference
+    df = np.where(own_df + prior.df > 0.0, own_df + prior.df, np.nan)
+    own, fleet = own_df / df, prior.df * prior.variance / df
+    if m[0] == len(own) - 1 and m.min() == m[0]:
+        return prediction.variance * own[-1] + fleet[-1] if m[0] > 1 else np.full(m.shape, fleet[-1])
+    made = own.take(m)
+    made *= prediction.variance
+    made += fleet.take(m)
+    short = np.flatnonzero(m <= 1)
+    made[short] = fleet[m[short]]
     return made
+
+
+def predicted_sd(prediction: Prediction, prior: Prior) -> Floats:
+    """Standard deviation of the prediction's error, with the shrunk variance; shape (streams,), NaN if unknown."""
+    made = shrunk(prediction, prior)
+    made *= prediction.factor
+    return np.asarray(np.sqrt(made, out=made))
 
 
 def _cells(variance: Floats, df: Floats) -> _Cells | None:

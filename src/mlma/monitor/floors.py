@@ -25,70 +25,77 @@ SHARE = 1e-3
 
 SMALLEST = 1e-12
 
-STATE = ("floor", "settled", "zeros", "n", "total", "squares", "usual", "batches")
+ZEROS, SCORED, TOTAL, SQUARES, USUAL, BATCHES = range(6)
+"""Rows of `Floors.sums`: losses that were exactly zero, losses, their sum, that of their squares, the sum over
+batches of the mean yardstick, and batches."""
+
+STATE = ("floor", "settled", "open", "sums")
 
 
 @dataclass
 class Floors:
-    """Floors of a fleet's streams, arrays of shape (streams,); fixed as soon as enough events were seen."""
+    """Floors of a fleet's streams; fixed as soon as enough events were seen.
+
+    Attributes
+    ----------
+    floor
+        Shape (streams,), units of the loss.
+    settled
+        Shape (streams,), whether the floor is fixed and the stream may be tested.
+    open
+        The streams that are not settled, in no order.
+    sums
+        Shape (6, open streams): what was seen of them.
+    """
 
     n_streams: int
     floor: Floats = field(init=False)
     settled: Bools = field(init=False)
-    zeros: Floats = field(init=False)  # losses that were exactly zero
-    n: Floats = field(init=False)
-    total: Floats = field(init=False)
-    squares: Floats = field(init=False)
-    usual: Floats = field(init=False)  # sum over batches of the mean yardstick
-    batches: Floats = field(init=False)
+    open: Ints = field(init=False)
+    sums: Floats = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in STATE:
-            setattr(self, name, np.zeros(self.n_streams, dtype=np.bool_ if name == "settled" else np.float64))
-        self.floor += SMALLEST
+        self.floor = np.full(self.n_streams, SMALLEST)
+        self.settled = np.zeros(self.n_streams, dtype=np.bool_)
+        self.open = np.arange(self.n_streams)
+        self.sums = np.zeros((6, self.n_streams))
 
     def ready(self) -> Bools:
         """Streams of which enough was seen, shape (streams,)."""
         return self.settled
 
     def update(self, summary: BatchSummary) -> tuple[Ints, Floats, Floats] | None:
-        """Take in a batch; (streams, old floors, new floors) where they change, None when none does."""
-        open_ = np.flatnonzero(~self.settled & np.isfinite(summary.mean_loss))
-        if not len(open_):
+        """Take in a batch; (streams, old floors, new floors) of streams that have a past and change, else None."""
+        scored = np.flatnonzero(np.isfinite(summary.mean_loss[self.open]))
+        if not len(scored):
             return None
-        n, mean = summary.n[open_], summary.mean_loss[open_]
-        usual = summary.yardsticks[0][open_] if len(summary.yardsticks) else mean
-        self.zeros[open_] += summary.zero_share[open_] * n
-        self.n[open_] += n
-        self.total[open_] += mean * n
-        self.squares[open_] += summary.event_size[open_] * mean * n
-        self.usual[open_] += np.nan_to_num(usual, nan=0.0)
-        self.batches[open_] += np.isfinite(usual)
-        squares = np.maximum(self.squares[open_], np.finfo(float).tiny)
-        total = np.maximum(self.total[open_], np.finfo(float).tiny)
-        events = np.square(self.total[open_]) / squares
-        zero_share = self.zeros[open_] / np.maximum(self.n[open_], 1.0)
-        size = squares / total
-        least = SHARE * self.usual[open_] / np.maximum(self.batches[open_], 1.0)
-        old = self.floor[open_]
-        new = np.maximum(np.maximum(EVENTS * zero_share * size / summary.n_targets, least), SMALLEST)
-        self.floor[open_] = new
-        self.settled[open_] = (events >= FEWEST_EVENTS) | ((zero_share == 0.0) & (self.total[open_] > 0.0))
-        return open_, old, new
+        streams = self.open[scored]
+        before = self.sums[BATCHES, scored] + self.sums[SCORED, scored] > 0.0
+        self.sums[:, scored] += _seen(summary, streams)
+        old, (new, is_enough) = self.floor[streams], _floors(self.sums[:, scored], summary.n_targets)
+        self.floor[streams] = new
+        self.settled[streams] = is_enough
+        stay = ~self.settled[self.open]
+        self.open, self.sums = self.open[stay], self.sums[:, stay]
+        changed = before & (new != old)
+        return (streams[changed], old[changed], new[changed]) if changed.any() else None
 
-    def reset(self, mask: Bools) -> None:
+    def reset(self, streams: Ints) -> None:
         """Start over with streams."""
-        for name in STATE:
-            getattr(self, name)[mask] = 0
-        self.floor[mask] = SMALLEST
+        self.floor[streams] = SMALLEST
+        self.settled[streams] = True  # for a moment: so they leave the table
+        stay = ~self.settled[self.open]
+        self.settled[streams] = False
+        self.open = np.concatenate([self.open[stay], streams])
+        self.sums = np.concatenate([self.sums[:, stay], np.zeros((6, len(streams)))], axis=1)
 
     def grow(self, more: int) -> None:
         """Add streams at the end."""
+        born = np.arange(self.n_streams, self.n_streams + more)
         self.n_streams += more
-        for name in STATE:
-            old = getattr(self, name)
-            fill = SMALLEST if name == "floor" else 0
-            setattr(self, name, np.concatenate([old, np.full(more, fill, dtype=old.dtype)]))
+        self.floor = np.concatenate([self.floor, np.empty(more)])
+        self.settled = np.concatenate([self.settled, np.zeros(more, dtype=np.bool_)])
+        self.reset(born)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """State by name."""
@@ -99,3 +106,30 @@ class Floors:
         for name in STATE:
             setattr(self, name, arrays[f"floor_{name}"].copy())
         self.n_streams = len(self.floor)
+
+
+def _seen(summary: BatchSummary, streams: Ints) -> Floats:
+    """What a batch adds to the sums of streams, shape (6, streams)."""
+    n, mean = summary.n[streams], summary.mean_loss[streams]
+    usual = summary.yardsticks[0][streams] if len(summary.yardsticks) else mean
+    return np.stack(
+        [
+            summary.zero_share[streams] * n,
+            n,
+            mean * n,
+            summary.event_size[streams] * mean * n,
+            np.nan_to_num(usual, nan=0.0),
+            np.isfinite(usual),
+        ]
+    )
+
+
+def _floors(sums: Floats, n_targets: int) -> tuple[Floats, Bools]:
+    """Floors that sums of shape (6, streams) speak for, and whether they speak for enough."""
+    tiny = np.finfo(float).tiny
+    total, squares = np.maximum(sums[TOTAL], tiny), np.maximum(sums[SQUARES], tiny)
+    zero_share = sums[ZEROS] / np.maximum(sums[SCORED], 1.0)
+    sparse = EVENTS * zero_share * squares / total / n_targets
+    least = SHARE * sums[USUAL] / np.maximum(sums[BATCHES], 1.0)
+    is_enough = (np.square(sums[TOTAL]) / squares >= FEWEST_EVENTS) | ((zero_share == 0.0) & (sums[TOTAL] > 0.0))
+    return np.maximum(np.maximum(sparse, least), SMALLEST), is_enough

@@ -6,14 +6,18 @@ import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.judge import either
-from mlma.core.loss_tests import Prior, fit_prior, moderated, shrunk
+from mlma.core.loss_tests import Prior, fit_prior, moderated, predicted_sd
 from mlma.core.prediction import Dependence, Prediction, predict
 from mlma.core.settings import ReferencePolicy, TestingSettings
+from mlma.monitor.membership import is_nested, nested_by_policy, predict_adaptive, predict_anchored
 from mlma.monitor.references import References
 from mlma.monitor.sham import Segments
 
 SAMPLE = 8192
 """Streams that the fleet's prior is fitted to; evenly spread over the fleet."""
+
+HIGHEST = 50.0
+"""Log ratio beyond which effects are not told apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +30,8 @@ class Kernel:
         Predictions, arrays of shape (streams,).
     prior
         What the fleet says about the variance between batches.
-    scale
-        Shape (streams,), standard deviation of the adaptive prediction's error; NaN without a reference.
+    scale, anchored_scale
+        Shape (streams,), standard deviations of the predictions' errors; NaN without a reference.
     nested
         Shape (streams,): every batch of the anchored reference is in the adaptive one.
     """
@@ -38,6 +42,7 @@ class Kernel:
     anchored: Prediction
     prior: Prior
     scale: Floats
+    anchored_scale: Floats
     nested: Bools
 
     @classmethod
@@ -45,32 +50,34 @@ class Kernel:
         cls, references: References, beta: Floats, dependence: Dependence, at: int, settings: TestingSettings
     ) -> "Kernel":
         """Predict batch ``at`` from both references."""
-        adaptive = references.predict_adaptive(at, beta, dependence)
-        anchored = references.predict_anchored(at, beta, dependence)
+        adaptive = predict_adaptive(references, at, beta, dependence)
+        anchored = predict_anchored(references, at, beta, dependence)
         prior = fleet_prior(adaptive)
-        scale = np.sqrt(shrunk(adaptive, prior) * adaptive.factor)
         return cls(
-            settings=settings, dependence=dependence, adaptive=adaptive, anchored=anchored, prior=prior, scale=scale,
-            nested=references.nested(adaptive.m),
+            settings=settings, dependence=dependence, adaptive=adaptive, anchored=anchored, prior=prior,
+            scale=predicted_sd(adaptive, prior), anchored_scale=predicted_sd(anchored, prior),
+            nested=is_nested(references, adaptive.m),
         )  # fmt: skip
 
     def p_values(self, tested: Floats) -> tuple[Floats, Floats]:
         """One-sided p-values of a batch against the adaptive and the anchored reference, shape (streams,)."""
         least = self.settings.min_reference
         return (
-            moderated(tested, self.adaptive, self.prior, min_reference=least).p_value,
-            moderated(tested, self.anchored, self.prior, min_reference=least).p_value,
+            moderated(tested, self.adaptive, self.prior, min_reference=least, sd=self.scale).p_value,
+            moderated(tested, self.anchored, self.prior, min_reference=least, sd=self.anchored_scale).p_value,
         )
 
     def together(self, p_adaptive: Floats, p_anchored: Floats) -> Floats:
         """p-value of both references together, shape (streams,)."""
-        return either(p_adaptive, p_anchored, correlation(self.adaptive, self.anchored, self.nested, self.prior.df))
+
+        def correlations(some: Ints) -> Floats:
+            return correlation(self.adaptive.of(some), self.anchored.of(some), self.nested[some], self.prior.df)
+
+        return either(p_adaptive, p_anchored, correlations)
 
     def effect(self, tested: Floats, p_adaptive: Floats, p_anchored: Floats) -> Floats:
         """Relative rise over the reference that speaks louder, shape (streams,)."""
-        anchored_speaks = np.nan_to_num(p_anchored, nan=2.0) < np.nan_to_num(p_adaptive, nan=2.0)
-        level = np.where(anchored_speaks, self.anchored.mean, self.adaptive.mean)
-        return np.expm1(np.minimum(tested - level, 50.0))
+        return _rise(tested, self.adaptive, self.anchored, _is_louder(p_anchored, p_adaptive))
 
     def p_sham(self, segments: Segments, newest_first: Floats) -> tuple[Floats, Floats]:
         """The same test on sham streams: p-values of both references together, and effects; shape (tests,).
@@ -84,33 +91,36 @@ class Kernel:
         """
 
         def values(position: Ints) -> Floats:
-            raised = np.where(position >= segments.raised_from, np.log1p(segments.rise), 0.0)
-            return np.asarray(newest_first[segments.age(position), segments.stream] + raised)
+            made = newest_first[segments.age(position), segments.stream]
+            made += np.where(position >= segments.raised_from, np.log1p(segments.rise), 0.0)
+            return np.asarray(made)
 
+        recent = values(segments.at)
+        p, predictions = [], []
+        for at in self._sham_references(segments):
+            member = (at >= segments.start) & (at < segments.at)
+            lags = np.where(member, segments.at - at, 0)
+            made = predict(values(np.where(member, at, 0)), lags, self.dependence)
+            p.append(moderated(recent, made, self.prior, min_reference=self.settings.min_reference).p_value)
+            predictions.append(made)
+        (p_adaptive, p_anchored), (adaptive, anchored) = p, predictions
+        nested = nested_by_policy(self.settings, segments.at - segments.start <= self._sham_size())
+        together = either(p_adaptive, p_anchored, correlation(adaptive, anchored, nested, self.prior.df))
+        return together, _rise(recent, adaptive, anchored, _is_louder(p_anchored, p_adaptive))
+
+    def _sham_size(self) -> int:
         settings = self.settings
         size = max(settings.reference_size, 2 * settings.season if settings.season > 1 else 0)
-        if settings.reference in (ReferencePolicy.SLIDING, ReferencePolicy.BEST):
-            size = max(2, size // 2)
+        is_half = settings.reference in (ReferencePolicy.SLIDING, ReferencePolicy.BEST)
+        return max(2, size // 2) if is_half else size
+
+    def _sham_references(self, segments: Segments) -> tuple[Ints, Ints]:
+        """Positions of the adaptive and the anchored reference, newest first, shape (rows, tests)."""
+        settings, size = self.settings, self._sham_size()
         back = np.arange(1, size + 1)[:, None]
-        position = segments.at - back
-        if settings.reference is ReferencePolicy.FIXED:
-            position = segments.start + size - back
-        first = segments.start + np.arange(settings.anchored_size)[::-1, None]
-        recent = values(segments.at)
-        p = []
-        for at in (position, first):
-            member = (at >= segments.start) & (at < segments.at)
-            made = predict(values(np.where(member, at, 0)), np.where(member, segments.at - at, 0), self.dependence)
-            result = moderated(recent, made, self.prior, min_reference=settings.min_reference)
-            p.append((result.p_value, made))
-        (p_adaptive, adaptive), (p_anchored, anchored) = p
-        louder = np.nan_to_num(p_anchored, nan=2.0) < p_adaptive
-        effect = recent - np.where(louder, anchored.mean, adaptive.mean)
-        nested = segments.at - segments.start <= size
-        if settings.reference in (ReferencePolicy.FIXED, ReferencePolicy.BEST):
-            nested = np.full(nested.shape, settings.reference is ReferencePolicy.FIXED)
-        together = either(p_adaptive, p_anchored, correlation(adaptive, anchored, nested, self.prior.df))
-        return together, np.expm1(effect)
+        is_fixed = settings.reference is ReferencePolicy.FIXED
+        adaptive = segments.start + size - back if is_fixed else segments.at - back
+        return adaptive, segments.start + np.arange(settings.anchored_size)[::-1, None]
 
 
 def correlation(wide: Prediction, narrow: Prediction, nested: Bools, prior_df: float) -> Floats:
@@ -132,3 +142,17 @@ def fleet_prior(prediction: Prediction) -> Prior:
     """What the fleet says about the variance between batches, from an even sample of its streams."""
     step = max(1, -(-len(prediction.m) // SAMPLE))
     return fit_prior(prediction.variance[::step], (prediction.m[::step] - 1).astype(np.float64))
+
+
+def _is_louder(p_value: Floats, other: Floats) -> Bools:
+    """Whether a p-value is the smaller one; one that exists is smaller than one that does not."""
+    made = p_value < other
+    missing = np.flatnonzero(np.isnan(other))
+    made[missing] = ~np.isnan(p_value[missing])
+    return made
+
+
+def _rise(tested: Floats, adaptive: Prediction, anchored: Prediction, anchored_speaks: Bools) -> Floats:
+    """Relative rise of a tested number over the level of the reference that speaks louder, shape (streams,)."""
+    made = tested - np.where(anchored_speaks, anchored.mean, adaptive.mean)
+    return np.asarray(np.expm1(np.minimum(made, HIGHEST, out=made), out=made))

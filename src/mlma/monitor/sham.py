@@ -82,58 +82,33 @@ class Sham:
         Parameters
         ----------
         tester
-            Tests segments as the live path tests streams.
+            The test under watch.
         run
-            Shape (streams,), length of the unbroken series of newest batches of each stream.
+            Shape (streams,): how many of the newest batches of each stream are accepted, without a gap.
+        rng
+            Draws them.
         alpha, floor
-            Promised rate; effect floor of an alarm (degraded streams only: the promise is about p-values).
+            As for live streams. False alarms are counted before the effect floor, as alpha promises.
         rise
             Relative rise of the loss of degraded streams.
         least
             Fewest reference batches.
         """
         row = np.zeros(len(COUNTS))
-        able = np.flatnonzero(run > least)
+        n_tests = SHAMS if self.n < WINDOW else SHAMS // 2
+        able, long = np.flatnonzero(run > least), np.flatnonzero(run >= least + FOLLOWED)
         if len(able):
-            p, _ = tester(self._draw(able, run, rng, least=least, follow=1, rise=0.0))
-            row[0], row[1] = np.count_nonzero(np.isfinite(p)), np.count_nonzero(p <= alpha)
-        long = np.flatnonzero(run >= least + FOLLOWED)
-        if len(long):
-            segments = self._draw(long, run, rng, least=least, follow=FOLLOWED, rise=rise)
-            row[2:] = self._follow(tester, segments, alpha, floor)
+            segments = _drawn(able, run, rng, n_tests=n_tests, least=least, follow=1)
+            n_healthy = len(segments.at)
+            if len(long):
+                degraded = _drawn(long, run, rng, n_tests=n_tests, least=least, follow=FOLLOWED)
+                segments = _joined(segments, degraded, rise)
+            p, effect = tester(segments)
+            row[0], row[1] = np.count_nonzero(np.isfinite(p[:n_healthy])), np.count_nonzero(p[:n_healthy] <= alpha)
+            row[2:] = _followed((p[n_healthy:] <= alpha) & (effect[n_healthy:] >= floor))
         self.counts[self.n % WINDOW] = row
         self.streams[self.n % WINDOW] = len(able)
         self.n += 1
-
-    @staticmethod
-    def _draw(able: Ints, run: Ints, rng: np.random.Generator, *, least: int, follow: int, rise: float) -> Segments:
-        stream = rng.permutation(able)[:SHAMS] if len(able) > SHAMS // 4 else rng.choice(able, SHAMS // 4)
-        length = run[stream]
-        # a few ages at a batch, others at the next: what shares its ages is tested together
-        share, part = rng.random((2, AGES))[:, np.arange(len(stream)) % AGES]
-        at = least + (share * (length - follow + 1 - least)).astype(np.int64)
-        return Segments(
-            stream=stream, length=length, start=(part * (at - least + 1)).astype(np.int64), at=at,
-            backwards=rng.random(len(stream)) < 0.5, raised_from=at if rise else length, rise=rise,
-        )  # fmt: skip
-
-    @staticmethod
-    def _follow(tester: Tester, segments: Segments, alpha: float, floor: float) -> Floats:
-        """Tests, alarms at the first batch, and first alarms after 1, 2, ... batches."""
-        made = np.zeros(2 + FOLLOWED)
-        waiting = np.ones(len(segments.stream), dtype=np.bool_)
-        for k in range(FOLLOWED):
-            p, effect = tester(
-                Segments(
-                    stream=segments.stream, length=segments.length, start=segments.start, at=segments.at + k,
-                    backwards=segments.backwards, raised_from=segments.raised_from, rise=segments.rise,
-                )
-            )  # fmt: skip
-            alarm = waiting & (p <= alpha) & (effect >= floor)
-            made[2 + k] = np.count_nonzero(alarm)
-            waiting &= ~alarm
-        made[0], made[1] = len(segments.stream), made[2]
-        return made
 
     def certificate(self, *, batch: int, test: str, alpha: float, rise: float) -> Certificate:
         """What was seen over the newest `WINDOW` batches."""
@@ -165,6 +140,42 @@ class Sham:
         """Take up what `arrays` gave."""
         self.counts, self.streams = arrays["sham_counts"].copy(), arrays["sham_streams"].copy()
         self.n = int(arrays["sham_n"])
+
+
+def _drawn(able: Ints, run: Ints, rng: np.random.Generator, *, n_tests: int, least: int, follow: int) -> Segments:
+    """Healthy segments of some streams, with room for ``follow`` batches."""
+    few = n_tests // 4
+    stream = rng.permutation(able)[:n_tests] if len(able) > few else rng.choice(able, few)
+    length = run[stream]
+    # a few ages at a batch, others at the next: what shares its ages is tested together
+    share, part = rng.random((2, AGES))[:, np.arange(len(stream)) % AGES]
+    at = least + (share * (length - follow + 1 - least)).astype(np.int64)
+    return Segments(
+        stream=stream, length=length, start=(part * (at - least + 1)).astype(np.int64), at=at,
+        backwards=rng.random(len(stream)) < 0.5, raised_from=length, rise=0.0,
+    )  # fmt: skip
+
+
+def _joined(healthy: Segments, degraded: Segments, rise: float) -> Segments:
+    """Healthy segments as they are, then the others degraded, at their first batch, all at the next, and so on."""
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(healthy, name), *[getattr(degraded, name)] * FOLLOWED])
+
+    later = np.repeat(np.arange(FOLLOWED), len(degraded.at))
+    return Segments(
+        stream=column("stream"), length=column("length"), start=column("start"), backwards=column("backwards"),
+        at=np.concatenate([healthy.at, np.tile(degraded.at, FOLLOWED) + later]),
+        raised_from=np.concatenate([healthy.raised_from, np.tile(degraded.at, FOLLOWED)]), rise=rise,
+    )  # fmt: skip
+
+
+def _followed(alarm: Bools) -> Floats:
+    """Tests, alarms at the first batch, and first alarms after 1, 2, ... batches; from what `_joined` put together."""
+    alarms = alarm.reshape(FOLLOWED, -1)
+    first = alarms & (np.cumsum(alarms, axis=0) == 1)
+    after = np.count_nonzero(first, axis=1)
+    return np.array([alarms.shape[1], after[0], *after], dtype=np.float64)
 
 
 def interval(share: float, n: float, confidence: float) -> tuple[float, float]:

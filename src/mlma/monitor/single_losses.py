@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlma.core.batch_summary import BatchSummary
-from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.blocks import Floats, Ints
 from mlma.core.loss_tests import hac_mean, kolmogorov_smirnov, mann_whitney, welch
 from mlma.core.settings import LossTestName
 from mlma.monitor.sham import Segments
@@ -88,10 +88,10 @@ class SingleLosses:
         made[segments.backwards] = made[segments.backwards, ::-1]
         return made * np.where(position >= segments.raised_from, 1.0 + segments.rise, 1.0)[:, None]
 
-    def reset(self, mask: Bools) -> None:
+    def reset(self, streams: Ints) -> None:
         """Forget the past of streams."""
         for losses in self.kept.values():
-            losses[mask[: len(losses)]] = np.nan
+            losses[streams[streams < len(losses)]] = np.nan
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """State by name."""

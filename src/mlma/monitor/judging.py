@@ -1,0 +1,234 @@
+"""One batch through a monitor: predicted, separated from what is common, tested, put into words, remembered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mlma.core import fleet
+from mlma.core.batch_summary import BatchSummary
+from mlma.core.blocks import Bools, Floats
+from mlma.core.incidents import Separation
+from mlma.core.judge import Findings, verdict
+from mlma.core.settings import FleetRule
+from mlma.monitor.kernel import Kernel
+from mlma.monitor.membership import adaptive_lags, anchored_lags
+from mlma.monitor.memory import Memory
+from mlma.monitor.sham import Segments
+from mlma.monitor.verdicts import Verdicts
+
+SAMPLE = 4096
+"""Streams that dependence is learned from; evenly spread over the fleet."""
+
+CANDIDATES = 1024
+"""Streams that a batch's sham streams are drawn from."""
+
+SD_OF_MAD = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One batch on its way; arrays of shape (streams,) unless said otherwise.
+
+    Attributes
+    ----------
+    at
+        Its number.
+    log_loss, log_yards
+        Logs of the mean losses, and of the yardsticks, shape (k, streams).
+    tested
+        The tested number, before anything common is taken out.
+    usable
+        Whether it may be tested and learned from; ``bad`` says where it is known to be bad data.
+    """
+
+    at: int
+    summary: BatchSummary
+    log_loss: Floats
+    log_yards: Floats
+    tested: Floats
+    usable: Bools
+    bad: Bools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PValues:
+    """Of one batch, shape (streams,), NaN where there was no test."""
+
+    adaptive: Floats
+    anchored: Floats
+    together: Floats
+    log_e: Floats | None = None
+
+
+def judge(memory: Memory, summary: BatchSummary, *, at: int, bad: Bools | None = None) -> Verdicts:
+    """Judge batch ``at`` of all streams, and remember it."""
+    batch = _opened(memory, summary, at, bad)
+    _learn_dependence(memory, batch)
+    kernel = Kernel.make(memory.references, memory.coefficients.beta, memory.dependence.now, at, memory.settings)
+    separation = _separated(memory, batch, kernel)
+    cleaned = batch.tested - separation.shift
+    p = _p_values(memory, batch, kernel, cleaned)
+    verdicts = _verdicts(memory, batch, kernel, separation, cleaned, p)
+    if len(batch.log_yards):
+        _learn_coefficients(memory, batch, kernel, cleaned)
+    log_loss = batch.log_loss - separation.shift
+    memory.references.push(summary, log_loss, batch.log_yards, batch=at)
+    if memory.evidence is not None:
+        row = int(memory.references.newest()[0])
+        memory.evidence.add(log_loss, batch.log_yards, batch.usable, batch=at, row=row)
+    _run_sham(memory, kernel, at)
+    return replace(verdicts, certificate=memory.certificate)
+
+
+def _opened(memory: Memory, summary: BatchSummary, at: int, bad: Bools | None) -> Batch:
+    """Take in the size of the losses, and take logs."""
+    memory.fix_yardsticks(len(summary.yardsticks))
+    references = memory.references
+    changed = references.floors.update(summary)
+    if changed is not None:
+        references.refloor(*changed)
+    log_loss = np.log(summary.mean_loss + references.floors.floor)
+    log_yards = np.log(summary.yardsticks + references.floors.floor)
+    usable = references.floors.ready()
+    return Batch(
+        at=at, summary=summary, log_loss=log_loss, log_yards=log_yards,
+        tested=log_loss - memory.coefficients.beta @ log_yards if len(log_yards) else log_loss,
+        usable=usable if bad is None else usable & ~bad,
+        bad=np.zeros(memory.n_streams, dtype=np.bool_) if bad is None else bad,
+    )  # fmt: skip
+
+
+def _learn_dependence(memory: Memory, batch: Batch) -> None:
+    """Learn from the newest batches, this one included: what is common at a batch is taken out before."""
+    rows = memory.references.newest()[: memory.dependence.n_batches]
+    some = slice(None, None, max(1, memory.n_streams // SAMPLE))  # spread evenly over the fleet
+    past = memory.references.values(rows, memory.coefficients.beta, some)
+    newest = np.where(batch.usable[some], batch.tested[some], np.nan)
+    memory.dependence.learn(np.vstack([past[::-1], newest[None]]))
+
+
+def _separated(memory: Memory, batch: Batch, kernel: Kernel) -> Separation:
+    """What the fleet and its label sets have in common in this batch."""
+    if not memory.settings.common:
+        return memory.common.nothing()
+    deviation = batch.tested - kernel.adaptive.expected
+    ready = np.isfinite(deviation)
+    ready &= batch.usable
+    scale = kernel.scale
+    is_spread = ready & (scale > 0.0)
+    if not is_spread.any() and ready.any():  # one batch of past: the spread over the fleet must do
+        away = np.abs(deviation[ready] - np.median(deviation[ready]))
+        scale = np.full(memory.n_streams, SD_OF_MAD * float(np.median(away)))
+        is_spread = ready & (scale > 0.0)
+    found = memory.common.separate(deviation, scale, is_spread, batch=batch.at)
+    return found if memory.settings.subtract_common else replace(found, shift=np.zeros_like(found.shift))
+
+
+def _p_values(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> PValues:
+    """p-values against both references, each and together."""
+    adaptive, anchored = kernel.p_values(cleaned) if memory.single is None else _p_single(memory, batch)
+    unusable = np.flatnonzero(~batch.usable)
+    adaptive[unusable] = anchored[unusable] = np.nan
+    if memory.evidence is None:
+        return PValues(adaptive=adaptive, anchored=anchored, together=kernel.together(adaptive, anchored))
+    least, beta = memory.settings.min_reference, memory.coefficients.beta
+    prediction = memory.evidence.past.predict(batch.at, beta, kernel.dependence.rho)
+    together, log_e = memory.evidence.update(cleaned, prediction, batch.usable, least=least)
+    return PValues(adaptive=adaptive, anchored=anchored, together=together, log_e=log_e)
+
+
+def _p_single(memory: Memory, batch: Batch) -> tuple[Floats, Floats]:
+    assert memory.single is not None
+    single, least, at = memory.single, memory.settings.min_reference, batch.at
+    single.add(batch.summary, at)
+    return (
+        single.p_value(at, adaptive_lags(memory.references, at), least=least),
+        single.p_value(at, anchored_lags(memory.references, at), least=least),
+    )
+
+
+def _verdicts(
+    memory: Memory, batch: Batch, kernel: Kernel, separation: Separation, cleaned: Floats, p: PValues
+) -> Verdicts:
+    """Put into words what was found, for every stream."""
+    settings = memory.settings
+    effect = kernel.effect(cleaned, p.adaptive, p.anchored)
+    ready = np.isfinite(p.together)
+    significant = _significant(memory, p, ready)
+    in_incident = separation.member >= 0
+    if in_incident.any():
+        with_common = kernel.together(*kernel.p_values(batch.tested))
+        in_incident &= (with_common <= settings.alpha) & ~significant
+    found = Findings(
+        p_adaptive=p.adaptive, p_anchored=p.anchored, effect=effect, significant=significant, ready=ready,
+        has_value=np.isfinite(batch.tested), bad=batch.bad, in_incident=in_incident,
+        armed=memory.certificate.is_armed,
+    )  # fmt: skip
+    alarm, reason = verdict(found, alpha=settings.alpha, effect_floor=settings.effect_floor)
+    return Verdicts(
+        batch=batch.at, p_value=p.together, p_adaptive=p.adaptive, p_anchored=p.anchored, effect=effect, ready=ready,
+        alarm=alarm, reason_code=reason, incident=separation.member, incidents=separation.incidents,
+        certificate=memory.certificate, mean_loss=batch.summary.mean_loss, tested=cleaned, n=batch.summary.n,
+        n_reference=kernel.adaptive.m,
+    )  # fmt: skip
+
+
+def _significant(memory: Memory, p: PValues, ready: Bools) -> Bools:
+    """Streams whose test stays rejected under the fleet's rule."""
+    settings = memory.settings
+    if settings.fleet is FleetRule.ONLINE:
+        step = fleet.online_alarms(p.together, ready=ready, alpha=settings.alpha, online=memory.online)
+        memory.online = step.after
+        return step.alarms
+    return fleet.alarms(p.together, ready=ready, alpha=settings.alpha, rule=settings.fleet, log_e=p.log_e)
+
+
+def _learn_coefficients(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> None:
+    """Learn how much of the losses the yardsticks explain; what is common is taken out on both sides."""
+    if not memory.settings.learn_yardstick:
+        return
+    references = memory.references
+    rows = references.newest()
+    use = batch.usable & np.isfinite(cleaned - kernel.adaptive.expected) & (kernel.scale > 0.0)
+    streams = np.flatnonzero(use & (kernel.adaptive.m >= memory.settings.min_reference))
+    if not len(streams):
+        return
+    level = np.nanmean(references.log_loss[rows][:, streams], axis=0)
+    yards = np.nanmean(references.log_yardsticks[:, rows][:, :, streams], axis=1)
+    loss, yard = batch.log_loss[streams] - level, batch.log_yards[:, streams] - yards
+    if memory.settings.common and len(streams) >= memory.common.rules.fewest_streams:
+        loss, yard = loss - np.median(loss), yard - np.median(yard, axis=1)[:, None]
+    memory.coefficients.learn(loss, yard, kernel.scale[streams], np.isfinite(loss + yard.sum(axis=0)))
+
+
+def _run_sham(memory: Memory, kernel: Kernel, at: int) -> None:
+    """Test parts of the past as if they were happening now, and renew the certificate."""
+    settings, references = memory.settings, memory.references
+    rows = references.newest()
+    rng = np.random.default_rng([memory.seed, max(at, 0)])
+    some = np.arange(memory.n_streams)
+    if memory.n_streams > CANDIDATES:
+        some = np.sort(rng.choice(memory.n_streams, CANDIDATES, replace=False))
+    newest = references.values(rows, memory.coefficients.beta, some)
+    valid = np.isfinite(newest) & references.floors.ready()[some]
+    if references.excluded is not None:
+        valid &= ~references.excluded[np.ix_(rows, some)]
+    run = np.where(valid.all(axis=0), len(rows), np.argmin(valid, axis=0))  # this batch was just pushed
+
+    def single_tester(segments: Segments) -> tuple[Floats, Floats]:
+        assert memory.single is not None
+        _, effect = kernel.p_sham(segments, newest)
+        original = replace(segments, stream=some[segments.stream])
+        return memory.single.p_sham(original, at, size=settings.reference_size), effect
+
+    def moderated_tester(segments: Segments) -> tuple[Floats, Floats]:
+        return kernel.p_sham(segments, newest)
+
+    tester: Callable[[Segments], tuple[Floats, Floats]] = moderated_tester if memory.single is None else single_tester
+    memory.sham.run(
+        tester, run, rng, alpha=settings.alpha, floor=settings.effect_floor, rise=settings.sham_rise,
+        least=settings.min_reference,
+    )  # fmt: skip
+    memory.certificate = memory.certify(at)
