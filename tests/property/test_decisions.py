@@ -1,6 +1,6 @@
 """What must hold for every fleet, every history and every engineer."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
@@ -8,16 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlma.core import guards, policy
-from mlma.core.blocks import ACTION_CODE, ACTIONS, HOLD_CODE, REASONS
+from mlma.core.blocks import ACTION_CODE, ACTIONS, HOLD_CODE, REASON_CODE, REASONS
 from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, RequestKind, Role
+from mlma.core.fleet import alarms
 from mlma.core.guards import Circumstances, Guarded, guard
-from mlma.core.judge import Evidence, Verdict, gather, judge
-from mlma.core.policy import Policy, PolicyKind, Proposal, propose
+from mlma.core.judge import Findings, either, verdict
+from mlma.core.policy import Policy, PolicyKind, Proposal, Signals, propose
 from mlma.core.promotion import prove
 from mlma.core.records import NAIVE
-from mlma.core.reference import Reference
 from mlma.core.rows import Rows
-from mlma.core.settings import FleetRule, LossTestName, TestingSettings, Yardstick
+from mlma.core.settings import FleetRule, TestingSettings, Yardstick
+from mlma.runtime.scoring import BatchScores, gather
 from tests.unit.runtime.memory_fleet import HOURS, ODD, WARM_DAYS, Life, demand, outcome, settings_for
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True)
@@ -27,37 +28,11 @@ maybe = st.floats(-5, 5) | st.just(float("nan"))
 chance = st.floats(0, 1) | st.just(float("nan"))
 
 
-@st.composite
-def evidences(draw: st.DrawFn) -> Evidence:
-    """Evidence of one to twelve streams, with anything missing anywhere."""
-    n = draw(st.integers(1, 12))
-
-    def column(values: st.SearchStrategy[float]) -> np.ndarray:
-        return np.array(draw(st.lists(values, min_size=n, max_size=n)), dtype=np.float64)
-
-    def whole(low: int, high: int) -> np.ndarray:
-        return np.array(draw(st.lists(st.integers(low, high), min_size=n, max_size=n)), dtype=np.int64)
-
-    def reference() -> Reference:
-        m = whole(0, 9)
-        return Reference(
-            mean=np.where(m > 0, np.nan_to_num(column(maybe)), np.nan),
-            variance=np.where(m > 1, np.abs(np.nan_to_num(column(maybe))), np.nan),
-            m=m,
-        )
-
-    return Evidence(
-        stream_id=np.arange(n), n=whole(0, 24), mean_loss=np.abs(column(maybe)), naive_loss=np.abs(column(maybe)),
-        tested=column(maybe), adaptive=reference(), anchored=reference(), adaptive_loss=column(maybe),
-        anchored_loss=column(maybe), adaptive_p=column(chance), anchored_p=column(chance), n_rows=whole(0, 400),
-        last_slot=whole(-1, 500), fallback=whole(0, 1).astype(np.bool_),
-    )  # fmt: skip
-
+ALARMS = {Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH}
 
 testings = st.builds(
     TestingSettings,
-    name=st.sampled_from(LossTestName),
-    fleet=st.sampled_from(FleetRule),
+    fleet=st.sampled_from([rule for rule in FleetRule if rule is not FleetRule.ONLINE]),  # it remembers
     alpha=st.sampled_from([0.01, 0.05, 0.2]),
     effect_floor=st.sampled_from([0.0, 0.05, 1.0]),
 )
@@ -65,45 +40,63 @@ policies = st.builds(Policy, kind=st.sampled_from(PolicyKind), every=st.integers
 
 
 @st.composite
-def snapshots(draw: st.DrawFn) -> tuple[Evidence, TestingSettings, Policy, dict[str, np.ndarray]]:
-    """Everything that a decision may depend on."""
-    evidence = draw(evidences())
-    n = len(evidence.stream_id)
-    bits = {
-        name: np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)))
-        for name in ("excluded", "has_version", "failed", "frozen", "in_progress", "has_new")
-    }
-    age = np.array(draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)))
-    return evidence, draw(testings), draw(policies), {**bits, "age": age}
+def snapshots(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], bool, TestingSettings, Policy]:
+    """Everything that a decision may depend on, of one to twelve streams, with anything missing anywhere."""
+    n = draw(st.integers(1, 12))
+
+    def column(values: st.SearchStrategy) -> np.ndarray:  # type: ignore[type-arg]
+        return np.array(draw(st.lists(values, min_size=n, max_size=n)))
+
+    bits = ("has_value", "bad", "in_incident", "has_version", "failed", "frozen", "in_progress", "has_new")
+    now = {name: column(st.booleans()) for name in bits}
+    numbers = {"p_adaptive": column(chance), "p_anchored": column(chance), "effect": column(maybe)}
+    counts = {"age": column(st.integers(0, 20)), "n_rows": column(st.integers(0, 400))}
+    return now | numbers | counts, draw(st.booleans()), draw(testings), draw(policies)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What the loss test says."""
+
+    p_value: np.ndarray
+    alarm: np.ndarray
+    reason: np.ndarray
+
+
+def judged(now: dict[str, np.ndarray], testing: TestingSettings, *, armed: bool) -> Judged:
+    """From p-values to alarms, as `LossMonitor` strings it together."""
+    usable = now["has_value"] & ~now["bad"]
+    p_adaptive, p_anchored = (np.where(usable, now[name], np.nan) for name in ("p_adaptive", "p_anchored"))
+    p_value = either(p_adaptive, p_anchored, np.full(len(usable), 0.5))
+    ready = np.isfinite(p_value)
+    found = Findings(
+        p_adaptive=p_adaptive, p_anchored=p_anchored, effect=now["effect"], ready=ready,
+        significant=alarms(p_value, ready=ready, alpha=testing.alpha, rule=testing.fleet),
+        has_value=now["has_value"], bad=now["bad"], in_incident=now["in_incident"] & ready, armed=armed,
+    )  # fmt: skip
+    alarm, reason = verdict(found, alpha=testing.alpha, effect_floor=testing.effect_floor)
+    return Judged(p_value=p_value, alarm=alarm, reason=reason)
 
 
 def decide(
-    evidence: Evidence, testing: TestingSettings, wanted: Policy, now: dict[str, np.ndarray]
-) -> tuple[Verdict, Proposal, Guarded]:
+    now: dict[str, np.ndarray], armed: bool, testing: TestingSettings, wanted: Policy
+) -> tuple[Judged, Proposal, Guarded]:
     """The pure middle of the loop, as `closing` strings it together."""
-    verdict = judge(evidence, testing, excluded=now["excluded"])
-    proposal = propose(wanted, verdict, has_version=now["has_version"], age=now["age"], failed=now["failed"])
+    made = judged(now, testing, armed=armed)
+    signals = Signals(
+        alarm=made.alarm, reason=made.reason, has_version=now["has_version"], age=now["age"], failed=now["failed"],
+        armed=armed, fallback_every=13,
+    )  # fmt: skip
+    proposal = propose(wanted, signals)
     circumstances = Circumstances(
-        frozen=now["frozen"], in_progress=now["in_progress"], has_new=now["has_new"], n_rows=evidence.n_rows,
+        frozen=now["frozen"], in_progress=now["in_progress"], has_new=now["has_new"], n_rows=now["n_rows"],
         age=now["age"], min_rows=168, cooldown=2,
     )  # fmt: skip
-    return verdict, proposal, guard(proposal, circumstances)
+    return made, proposal, guard(proposal, circumstances)
 
 
 def arrays(*values: object) -> list[np.ndarray]:
     return [getattr(value, field.name) for value in values for field in fields(value)]  # type: ignore[arg-type]
-
-
-def taken(evidence: Evidence, order: np.ndarray) -> Evidence:
-    """Evidence of these streams in this order."""
-    columns = {}
-    for field in fields(Evidence):
-        value = getattr(evidence, field.name)
-        if isinstance(value, Reference):
-            columns[field.name] = Reference(mean=value.mean[order], variance=value.variance[order], m=value.m[order])
-        else:
-            columns[field.name] = value[order]
-    return Evidence(**columns)
 
 
 @EXAMPLES
@@ -116,42 +109,43 @@ def test_the_same_snapshot_gives_the_same_decision(snapshot: tuple) -> None:  # 
 @EXAMPLES
 @given(snapshots(), st.randoms(use_true_random=False))
 def test_the_order_of_streams_never_matters(snapshot: tuple, random) -> None:  # type: ignore[no-untyped-def,type-arg]
-    evidence, testing, wanted, now = snapshot
-    order = np.arange(len(evidence.stream_id))
+    now, *others = snapshot
+    order = np.arange(len(now["age"]))
     random.shuffle(order)
     straight = decide(*snapshot)
-    mixed = decide(taken(evidence, order), testing, wanted, {name: value[order] for name, value in now.items()})
+    mixed = decide({name: value[order] for name, value in now.items()}, *others)
     for one, other in zip(arrays(*straight), arrays(*mixed), strict=True):
         np.testing.assert_allclose(one[order], other, rtol=1e-9, atol=1e-12)
 
 
 @EXAMPLES
-@given(evidences(), st.integers(1, 4))
-def test_gathering_is_the_inverse_of_sharding(evidence: Evidence, n_shards: int) -> None:
-    n = len(evidence.stream_id)
-    parts = [taken(evidence, np.arange(shard, n, n_shards)) for shard in range(n_shards)]
-    made = gather(parts[::-1], n)
-    for field in fields(Evidence):
-        one, other = getattr(made, field.name), getattr(evidence, field.name)
-        pairs = zip(arrays(one), arrays(other), strict=True) if isinstance(one, Reference) else [(one, other)]
-        for left, right in pairs:
-            np.testing.assert_array_equal(left, right)
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 1000))
+def test_gathering_is_the_inverse_of_sharding(n: int, n_shards: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns = {field.name: rng.normal(size=n) for field in fields(BatchScores)}
+    whole = BatchScores(**{**columns, "stream_id": np.arange(n), "single": rng.normal(size=(n, 3))})  # type: ignore[arg-type]
+    rows = [np.arange(shard, n, n_shards) for shard in range(n_shards)]
+    parts = [
+        BatchScores(**{field.name: getattr(whole, field.name)[row] for field in fields(BatchScores)}) for row in rows
+    ]
+    for one, other in zip(arrays(gather(parts[::-1], n)), arrays(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @EXAMPLES
 @given(snapshots())
 def test_every_action_has_its_reason_and_every_hold_its_proposal(snapshot: tuple) -> None:  # type: ignore[type-arg]
-    evidence, _, wanted, now = snapshot
-    verdict, proposal, guarded = decide(*snapshot)
+    now, armed, _, wanted = snapshot
+    made, proposal, guarded = decide(*snapshot)
     keep = ACTION_CODE[Action.KEEP]
     held = guarded.held_by != HOLD_CODE[Hold.NOTHING]
     np.testing.assert_array_equal(guarded.action, np.where(held, keep, proposal.action))
     assert not (held & (proposal.action == keep)).any()
-    for i in range(len(evidence.stream_id)):
+    for i in range(len(now["age"])):
         reason, action = REASONS[proposal.reason[i]], ACTIONS[proposal.action[i]]
         assert (action is Action.TRAIN) == (not now["has_version"][i]) == (reason is Reason.NO_VERSION)
         if wanted.kind is PolicyKind.MLMA and action is Action.RETRAIN:
-            assert verdict.alarm[i] or now["failed"][i]
+            assert made.alarm[i] or now["failed"][i] or (not armed and now["age"][i] >= 13)
         if wanted.kind is PolicyKind.NEVER:
             assert action is not Action.RETRAIN
 
@@ -159,9 +153,9 @@ def test_every_action_has_its_reason_and_every_hold_its_proposal(snapshot: tuple
 @EXAMPLES
 @given(snapshots())
 def test_a_frozen_stream_is_never_trained_and_what_was_wanted_is_still_told(snapshot: tuple) -> None:  # type: ignore[type-arg]
-    evidence, testing, wanted, now = snapshot
-    _, proposal, guarded = decide(evidence, testing, wanted, {**now, "frozen": np.ones_like(now["frozen"])})
-    _, free, _ = decide(evidence, testing, wanted, {**now, "frozen": np.zeros_like(now["frozen"])})
+    now, *others = snapshot
+    _, proposal, guarded = decide({**now, "frozen": np.ones_like(now["frozen"])}, *others)
+    _, free, _ = decide({**now, "frozen": np.zeros_like(now["frozen"])}, *others)
     assert (guarded.action == ACTION_CODE[Action.KEEP]).all()
     np.testing.assert_array_equal(proposal.action, free.action)
     np.testing.assert_array_equal(proposal.reason, free.reason)
@@ -170,13 +164,25 @@ def test_a_frozen_stream_is_never_trained_and_what_was_wanted_is_still_told(snap
 @EXAMPLES
 @given(snapshots())
 def test_an_alarm_is_ready_significant_and_large(snapshot: tuple) -> None:  # type: ignore[type-arg]
-    evidence, testing, _, now = snapshot
-    verdict = judge(evidence, testing, excluded=now["excluded"])
-    alarm = verdict.alarm
-    assert (verdict.p_value[alarm] <= testing.alpha).all()
-    assert (verdict.effect[alarm] >= testing.effect_floor).all()
-    assert not (alarm & now["excluded"]).any()
-    assert not (alarm & ~np.isfinite(evidence.tested)).any()
+    now, _, testing, _ = snapshot
+    made = judged(now, testing, armed=True)
+    alarm = made.alarm
+    assert (made.p_value[alarm] <= testing.alpha).all()
+    assert (now["effect"][alarm] >= testing.effect_floor).all()
+    assert not (alarm & now["bad"]).any()
+    assert not (alarm & ~now["has_value"]).any()
+    said = np.isin(made.reason, [REASON_CODE[reason] for reason in ALARMS])
+    np.testing.assert_array_equal(said, alarm)
+
+
+@EXAMPLES
+@given(snapshots())
+def test_a_test_that_is_not_armed_alarms_nowhere_and_says_where_it_would_have(snapshot: tuple) -> None:  # type: ignore[type-arg]
+    now, _, testing, _ = snapshot
+    armed, disarmed = (judged(now, testing, armed=armed) for armed in (True, False))
+    assert not disarmed.alarm.any()
+    np.testing.assert_array_equal(disarmed.reason == REASON_CODE[Reason.UNCERTIFIED], armed.alarm)
+    np.testing.assert_array_equal(disarmed.reason[~armed.alarm], armed.reason[~armed.alarm])
 
 
 @EXAMPLES
