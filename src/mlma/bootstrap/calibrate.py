@@ -69,7 +69,10 @@ def run_calibration(
     return CalibrationReport(
         data=request.data,
         model="" if request.is_losses else settings.model.name,
-        losses=data,
+        first=data.first,
+        last=data.last,
+        relative=bool(len(data.history.yardsticks)),
+        notes=data.notes,
         figures=figures,
         advice=advice(figures),
         seconds=round(time.monotonic() - began, 1),

@@ -16,23 +16,31 @@ if TYPE_CHECKING:
 
 def show(report: "CalibrationReport") -> None:
     """Print a report."""
-    figures, data = report.figures, report.losses
+    figures = report.figures
     main, settings = figures.main, figures.main.settings
     made_by = f"{report.model}, trained once" if report.model else "recorded losses"
     say(
         f"{report.data} ({made_by}): {main.n_streams:,} stream{'' if main.n_streams == 1 else 's'}, "
         f"{main.n_batches:,} batches of {setting_words(main)} with {figures.n_targets:,} losses, "
-        f"{data.first:%Y-%m-%d} to {data.last:%Y-%m-%d}"
+        f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}"
     )
-    yardstick = "relative to naive" if len(data.history.yardsticks) else "losses themselves"
+    yardstick = "relative to naive" if report.relative else "losses themselves"
     say(
         f"{settings.name}, alpha {percentage(settings.alpha)}, fleet rule {settings.fleet}, reference "
         f"{settings.reference} {settings.reference_size}, effect floor {percentage(settings.effect_floor)}, {yardstick}"
     )
-    notes = [*data.notes, f"{percentage(figures.missing)} of the losses are missing"] if figures.missing else data.notes
+    missing = (f"{percentage(figures.missing)} of the losses are missing",) if figures.missing else ()
+    notes = (*report.notes, *missing)
     if notes:
         say("; ".join(notes))
-    for shown in (_level(figures), _power(figures), _rules(figures), _tests(figures), _batches(figures)):
+    for shown in (
+        _level(figures),
+        _power(figures),
+        _ramp(figures),
+        _rules(figures),
+        _tests(figures),
+        _batches(figures),
+    ):
         if shown is not None:
             say("")
             tabulate(shown)
@@ -69,24 +77,38 @@ def _power(figures: "Calibration") -> "Table | None":
     if main.chance is None:
         return None
     spans = [_within(batches) for batches in main.chance.within]
-    rows = table(
-        ["loss raised by", *spans, "95 % interval", "median delay", "streams"],
-        right=(*spans, "95 % interval", "streams"),
-    )
+    headings = [spans[0], "95 % interval", *spans[1:]]
+    rows = table(["loss raised by", *headings, "median delay", "trials"], right=(*headings, "trials"))
     for power in (main.chance, *main.power):
         rows.add_row(
-            drift_words(power.drift), *(percentage(share.share) for share in power.caught),
-            _interval(power.at_once), delay_words(power, main), f"{power.at_once.n:,}",
+            drift_words(power.drift), *_shares(power), delay_words(power, main), f"{power.at_once.n:,}",
         )  # fmt: skip
     for one in figures.alphas:
         found = one.headline()
         if found is not None and found.within == main.chance.within:
             rows.add_row(
-                f"{drift_words(found.drift)}, alpha {percentage(one.settings.alpha)}",
-                *(percentage(share.share) for share in found.caught), _interval(found.at_once),
+                f"{drift_words(found.drift)}, alpha {percentage(one.settings.alpha)}", *_shares(found),
                 delay_words(found, one), f"{found.at_once.n:,}",
             )  # fmt: skip
     return rows
+
+
+def _ramp(figures: "Calibration") -> "Table | None":
+    if figures.ramp is None or figures.ramp_chance is None:
+        return None
+    spans = [_within(batches) for batches in figures.ramp.within]
+    headings = [spans[0], "95 % interval", *spans[1:]]
+    rows = table(["loss grows by", *headings, "median delay", "trials"], right=(*headings, "trials"))
+    for power in (figures.ramp_chance, figures.ramp):
+        rows.add_row(
+            drift_words(power.drift), *_shares(power), delay_words(power, figures.main), f"{power.at_once.n:,}"
+        )
+    return rows
+
+
+def _shares(power: "Power") -> tuple[str, ...]:
+    first, *later = (percentage(share.share) for share in power.caught)
+    return first, _interval(power.at_once), *later
 
 
 def _within(batches: int) -> str:
@@ -103,7 +125,8 @@ def _rules(figures: "Calibration") -> "Table":
     for one in main.rules:
         power = () if one.power is None else one.power.caught
         rows.add_row(
-            str(one.rule), f"{one.mean:.3g}", f"{one.p99:.3g}", percentage(one.some), *(percentage(share.share) for share in power),
+            str(one.rule), f"{one.mean:.3g}", f"{one.p99:.3g}", percentage(one.some),
+            *(percentage(share.share) for share in power),
             "yours" if one.rule is main.settings.fleet else "",
         )  # fmt: skip
     return rows

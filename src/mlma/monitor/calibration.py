@@ -12,7 +12,7 @@ from mlma.core.errors import OperationError
 from mlma.core.settings import FleetRule, LossTestName, TestingSettings
 from mlma.monitor.calibration_figures import WEEK, Calibration, Drift, Measured, Power, RuleFigures, Wanted, share_of
 from mlma.monitor.calibration_power import (
-    RAMP_ROUNDS,
+    FEWEST_ROUNDS,
     WITHIN,
     draw_rounds,
     find,
@@ -65,13 +65,14 @@ def calibrate(
     >>> rng = np.random.default_rng(0)
     >>> losses = np.abs(rng.standard_normal((30, 24, 50)))  # 30 streams, 24 batches of 50 losses
     >>> history = LossHistory(losses=losses, yardsticks=np.empty((0, 30, 24, 50)), batch=WEEK, labels={})
-    >>> made = calibrate(history, TestingSettings(), Wanted(rises=(1.0,), tests=(), factors=()), rng=rng)
-    >>> made.main.level.low < 0.05 < made.main.level.high, made.main.power[0].at_once.share > 0.9
+    >>> wanted = Wanted(rises=(1.0,), tests=(), factors=(), trials=24)
+    >>> made = calibrate(history, TestingSettings(), wanted, rng=rng).main
+    >>> 0.025 < made.level.share < 0.06, made.power[0].at_once.share > 0.9
     (True, True)
     """
     wanted = Wanted() if wanted is None else wanted
     _check(history, settings)
-    bench = _Bench(seed=int(rng.integers(2**32)), tell=tell)
+    bench = _Bench(seed=int(rng.integers(2**32)), trials=wanted.trials, tell=tell)
     drifts = [Drift(rise=rise) for rise in dict.fromkeys(wanted.rises)]
     headline = [nearest(drifts)] if drifts else []
     ramp = Drift(per_week=wanted.ramp) if wanted.ramp else None
@@ -99,11 +100,14 @@ def needed(settings: TestingSettings) -> int:
 
 def _check(history: LossHistory, settings: TestingSettings) -> None:
     least = needed(settings)
-    words = f"{settings.min_reference} for the smallest reference and {FEWEST_TESTED} to test"
+    words = (
+        f"{settings.min_reference} for the smallest reference and {FEWEST_TESTED} to test): it takes more data, or "
+        "shorter batches"
+    )
     if history.n_batches < least:
         raise OperationError(
             f"too little data: {history.n_batches} closed batch{'' if history.n_batches == 1 else 'es'} with losses, "
-            f"expected at least {least} ({words})"
+            f"expected at least {least} ({words}"
         )
     scored = np.isfinite(history.losses).mean(axis=2) >= max(settings.min_outcomes, 1e-12)
     most = int(scored.sum(axis=1).max(initial=0))
@@ -111,7 +115,7 @@ def _check(history: LossHistory, settings: TestingSettings) -> None:
         raise OperationError(
             f"too little data: the best of {history.n_streams:,} streams has {most} batches of {history.n_batches} "
             f"with at least {settings.min_outcomes:.0%} of their losses (testing.min_outcomes), expected at least "
-            f"{least} ({words})"
+            f"{least} ({words}"
         )
 
 
@@ -152,6 +156,7 @@ class _Bench:
     """Measures one choice of settings after another, with the same draws."""
 
     seed: int
+    trials: int
     tell: Tell
 
     def measure(
@@ -164,7 +169,7 @@ class _Bench:
         healthy = watch(monitor, summaries, tell=lambda at: self.tell(what, at + 1, len(summaries)))
         made = _as_they_are(history, settings, healthy)
         rng = np.random.default_rng(self.seed)
-        rounds = draw_rounds(healthy, rounds_of(healthy), follow_of(healthy), rng)
+        rounds = draw_rounds(healthy, rounds_of(healthy, self.trials), follow_of(healthy), rng)
         by_rule: dict[FleetRule, Power] = {}
         if rounds is not None and drifts:
             rounds = replace(rounds, follow=min(rounds.follow, most))
@@ -176,7 +181,8 @@ class _Bench:
             return made, None
         # a ramp needs time: it begins in the first quarter of what is tested
         follow = 3 * int(np.count_nonzero(healthy.ready.any(axis=1))) // 4
-        rounds = draw_rounds(healthy, RAMP_ROUNDS, follow, np.random.default_rng(self.seed))
+        n_rounds = max(FEWEST_ROUNDS, rounds_of(healthy, self.trials) // 2)
+        rounds = draw_rounds(healthy, n_rounds, follow, np.random.default_rng(self.seed))
         if rounds is None:
             return made, None
         found = find(history, summaries, settings, healthy, rounds, [ramp], seed=self.seed)

@@ -20,10 +20,7 @@ DEGRADED_SHARE = 0.1
 WITHIN = (1, 4, 13)
 """Batches after an onset within which alarms are counted: at once, a month and a quarter of weekly batches."""
 
-TRIALS = 400
-"""Degraded streams that are aimed at for every drift."""
-
-FEWEST_ROUNDS, MOST_ROUNDS, RAMP_ROUNDS = 8, 40, 8
+FEWEST_ROUNDS, MOST_ROUNDS = 8, 40
 """Onsets; each one costs as many batches as are followed."""
 
 
@@ -178,10 +175,10 @@ def follow_of(healthy: Run) -> int:
     return min(WITHIN[-1], int(np.count_nonzero(healthy.ready.any(axis=1))) // 2)
 
 
-def rounds_of(healthy: Run) -> int:
-    """Rounds that make `TRIALS` degraded streams, within limits."""
+def rounds_of(healthy: Run, trials: int) -> int:
+    """Rounds that make so many degraded streams, within limits."""
     streams = max(1, round(DEGRADED_SHARE * int(healthy.ready.sum(axis=1).max(initial=0))))
-    return int(np.clip(math.ceil(TRIALS / streams), FEWEST_ROUNDS, MOST_ROUNDS))
+    return int(np.clip(math.ceil(trials / streams), FEWEST_ROUNDS, MOST_ROUNDS))
 
 
 def _caught(drift: Drift, first: Ints, counted: Bools, within: tuple[int, ...]) -> Power:

@@ -92,7 +92,10 @@ class CalibrationReport:
 
     data: Path
     model: str  # empty where losses were given
-    losses: LossData
+    first: datetime  # start of the first batch
+    last: datetime  # end of the last one
+    relative: bool  # the losses have a yardstick
+    notes: tuple[str, ...]
     figures: Calibration
     advice: tuple[str, ...]
     seconds: float
@@ -237,9 +240,10 @@ def _refuse(rows: Rows) -> None:
     ):
         if wrong.any():
             at = int(np.argmax(wrong))
+            value = f": {rows.y[at]:g}" if column == rows.value_column else ""
             raise SourceError(
-                f"column {column!r}: {np.count_nonzero(wrong):,} of {n} {what}, first row {rows.row[at]} "
-                f"({rows.y[at]:g}); expected a stream, a time, and a loss that is finite and >= 0, or nothing"
+                f"column {column!r}: {np.count_nonzero(wrong):,} of {n} {what}, first row {rows.row[at]}{value}; "
+                "expected a stream, a time, and a loss that is finite and >= 0, or nothing"
             )
     if not np.isfinite(rows.y).any():
         raise SourceError(f"column {rows.value_column!r}: none of {n} holds a loss")

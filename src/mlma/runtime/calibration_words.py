@@ -1,6 +1,7 @@
 """What a calibration advises: at most three sentences, each made from numbers that were measured."""
 
 import math
+from datetime import timedelta
 
 from mlma.core.decisions import CertificateStatus
 from mlma.core.durations import format_duration
@@ -41,12 +42,26 @@ def setting_words(made: Measured) -> str:
     return format_duration(made.batch) + (f", season {season}" if season > 1 else "")
 
 
+def span(duration: timedelta) -> str:
+    """A duration for people, in the largest unit that it fills, three digits.
+
+    Examples
+    --------
+    >>> span(timedelta(days=8, hours=12)), span(timedelta(days=14)), span(timedelta(minutes=90))
+    ('8.5d', '14d', '1.5h')
+    """
+    for unit, length in (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1))):
+        if duration >= length:
+            return f"{duration / length:.3g}{unit}"
+    return f"{duration.total_seconds():.3g}s"
+
+
 def delay_words(power: Power, made: Measured) -> str:
     """Median delay in batches and in event time: ``3 batches (3d)``, or ``> 13 batches (13d)`` beyond the last."""
     beyond = math.isnan(power.delay)
     delay = power.within[-1] if beyond else power.delay
     words = f"{delay:g} batch{'' if delay == 1 else 'es'}"
-    return f"{'> ' if beyond else ''}{words} ({format_duration(delay * made.batch)})"
+    return f"{'> ' if beyond else ''}{words} ({span(delay * made.batch)})"
 
 
 def _on_level(figures: Calibration) -> str:
@@ -86,8 +101,8 @@ def _time(power: Power, made: Measured) -> float:
 
 def _half(power: Power, made: Measured) -> str:
     if math.isnan(power.delay):
-        return f"fewer than half within {format_duration(power.within[-1] * made.batch)}"
-    return f"half of them within {format_duration(power.delay * made.batch)}"
+        return f"fewer than half within {span(power.within[-1] * made.batch)}"
+    return f"half of them within {span(power.delay * made.batch)}"
 
 
 def _on_batches(figures: Calibration) -> str:
