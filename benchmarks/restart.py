@@ -22,6 +22,7 @@ from mlma.adapters.store import SqlStore
 from mlma.core.blocks import LossBlock
 from mlma.monitor.monitor import LossMonitor
 from mlma.runtime import closing, monitoring
+from mlma.runtime.control import Control
 from mlma.runtime.executors import InlineExecutor
 from mlma.runtime.ports import Checkpoints
 
@@ -94,15 +95,15 @@ class Life:
     def _time(self, name: str, work: Work) -> None:
         self.seconds[name].append(timed(work, time.perf_counter))
 
-    def opened(self, checkpoints: Checkpoints) -> LossMonitor:
-        """Monitor as the next start would have it."""
+    def next_start(self, checkpoints: Checkpoints) -> Control:
+        """Control of the next start, before it has a monitor."""
         workload = self.workload
         control = fleet_control(
             streams=workload.streams, batch=workload.batch, store=self.store, history=self.on_disk,
             checkpoints=checkpoints, executor=InlineExecutor(1),
         )  # fmt: skip
         control.fleet.begins = self.begins
-        return monitoring.opened(control)
+        return control
 
 
 def one_size(streams: int, batch: int, *, batches: int, repeats: int, reopened: int) -> Restart:
@@ -111,8 +112,9 @@ def one_size(streams: int, batch: int, *, batches: int, repeats: int, reopened: 
         life = Life(Path(folder), streams=streams, batch=batch)
         for _ in range(batches):
             life.close_one()
-        _assert_equal(life.opened(life.files), life.opened(NoCheckpoints()))
-        works = {"load": lambda: life.opened(life.files), "rebuild": lambda: life.opened(NoCheckpoints())}
+        kept, lost = life.next_start(life.files), life.next_start(NoCheckpoints())
+        _assert_equal(monitoring.opened(kept), monitoring.opened(lost))
+        works = {"load": lambda: monitoring.opened(kept), "rebuild": lambda: monitoring.opened(lost)}
         opened = in_turn(works, repeats=reopened, clock=time.perf_counter)
         size = sum(path.stat().st_size for path in (Path(folder) / "checkpoints").iterdir()) / 2
         life.store.close()

@@ -134,8 +134,8 @@ def test_a_lost_checkpoint_is_made_up_for_to_the_last_bit():
 
 
 def test_a_rebuild_that_differs_is_seen(monkeypatch):
-    seeds = itertools.count()
-    monkeypatch.setattr(restart.Life, "opened", lambda *_: LossMonitor(10, seed=next(seeds)))
+    seeds = itertools.count(1)
+    monkeypatch.setattr(restart.monitoring, "_rebuilt", lambda *_: LossMonitor(10, seed=next(seeds)))
     with pytest.raises(AssertionError, match="made_for"):
         restart.one_size(10, 24, batches=2, repeats=1, reopened=1)
 
