@@ -72,6 +72,7 @@ VARIANTS = (
 )
 
 MIXED = "mixed fleet"
+DEPENDENT = ("AR(.5) between batches", "slow AR between losses", "weekly, of its own")
 
 
 def tested(variant: Variant, reference: Floats, recent: Floats) -> Floats:
@@ -163,13 +164,15 @@ def _together(how: str, p: tuple[Floats, Floats], predictions: tuple[Prediction,
 class Outcome:
     """What a variant came to: levels by alpha, process and m, and mean power by m over the design's processes.
 
-    ``inside`` is the level at the first alpha of each process in the mixed fleet, by m: moderation shares out.
+    ``dependent_power`` is the same over the processes whose batches depend on each other. ``inside`` is the level at
+    the first alpha of each process in the mixed fleet, by m: moderation shares out.
     """
 
     topic: str
     name: str
     level: dict[float, dict[str, dict[int, float]]]
     power: dict[int, float]
+    dependent_power: dict[int, float]
     mixed_power: dict[int, float]
     inside: dict[int, list[float]]
 
@@ -188,14 +191,22 @@ class Outcome:
 def measure(variants: Sequence[Variant], *, streams: int, seeds: int) -> list[Outcome]:
     """Every variant on every process; the losses of a process are made once for all."""
     made = [
-        Outcome(topic=v.topic, name=v.name, level={a: {} for a in ALPHAS}, power={}, mixed_power={}, inside={})
+        Outcome(
+            topic=v.topic,
+            name=v.name,
+            level={a: {} for a in ALPHAS},
+            power={},
+            dependent_power={},
+            mixed_power={},
+            inside={},
+        )
         for v in variants
     ]
-    power: list[dict[int, list[float]]] = [{m: [] for m in SIZES} for _ in variants]
+    power, dependent = ([{m: [] for m in SIZES} for _ in variants] for _ in range(2))
     for name, parts in _fleets():
         size = streams // len(parts)
         seen = [_simulated(parts, streams=size, seed=seed) for seed in range(seeds)]
-        for variant, outcome, powers in zip(variants, made, power, strict=True):
+        for variant, outcome, *powers in zip(variants, made, power, dependent, strict=True):
             for m in SIZES:
                 pairs = [
                     tuple(p_values(variant, healthy[:m], recent, parts[0].season) for recent in (healthy[m], worse[m]))
@@ -213,10 +224,11 @@ def measure(variants: Sequence[Variant], *, streams: int, seeds: int) -> list[Ou
                     outcome.inside[m] = np.mean(
                         healthy.reshape(seeds, len(parts), -1) <= ALPHAS[0], axis=(0, 2)
                     ).tolist()
-                elif parts[0].design:
-                    powers[m].append(found)
-    for outcome, powers in zip(made, power, strict=True):
-        outcome.power.update({m: float(np.mean(shares)) for m, shares in powers.items()})
+                elif parts[0].design or name in DEPENDENT:
+                    powers[name in DEPENDENT][m].append(found)
+    for outcome, plain, other in zip(made, power, dependent, strict=True):
+        outcome.power.update({m: float(np.mean(shares)) for m, shares in plain.items()})
+        outcome.dependent_power.update({m: float(np.mean(shares)) for m, shares in other.items()})
     return made
 
 
@@ -239,13 +251,14 @@ def render(outcomes: Sequence[Outcome]) -> str:
     """Table in Markdown."""
     head = ["", "variant", *(f"cells outside, {alpha:.0%}" for alpha in ALPHAS)]
     head += [*(f"levels at {alpha:.0%}, in %" for alpha in ALPHAS), *(f"power, m = {m}" for m in SIZES)]
+    head += [f"power, dependent batches, m = {SIZES[-1]}"]
     head += [f"{what}, m = {m}" for m in SIZES[:2] for what in ("inside the mixed fleet, in %", "its power")]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for outcome in outcomes:
         n = sum(len(by_m) for by_m in outcome.level[ALPHAS[0]].values())
         cells = [outcome.topic, outcome.name, *(f"{len(outcome.outside(alpha))} of {n}" for alpha in ALPHAS)]
         cells += ["{:.1f}-{:.1f}".format(*(100.0 * share for share in outcome.range(alpha))) for alpha in ALPHAS]
-        cells += [f"{outcome.power[m]:.3f}" for m in SIZES]
+        cells += [*(f"{outcome.power[m]:.3f}" for m in SIZES), f"{outcome.dependent_power[SIZES[-1]]:.3f}"]
         for m in SIZES[:2]:
             inside = [100.0 * share for share in outcome.inside[m]]
             cells += [f"{min(inside):.1f}-{max(inside):.1f}", f"{outcome.mixed_power[m]:.3f}"]
