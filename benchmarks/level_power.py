@@ -15,11 +15,14 @@ import numpy as np
 from benchmarks.level_processes import BATCH, PROCESSES, SHIFT, Process, simulate
 from mlma import LossMonitor
 from mlma.core.blocks import Floats
+from mlma.core.loss_tests import hac_mean, kolmogorov_smirnov, mann_whitney, welch
 
 SIZES = (2, 3, 5, 8)  # batches since the start
 ALPHAS = (0.05, 0.01)
 PROMISE = {0.05: (0.025, 0.06), 0.01: (0.004, 0.015)}  # what the realised level must stay within
 MINORITY = 10  # one stream in so many is degraded
+OTHERS = {"Welch": welch, "Mann-Whitney": mann_whitney, "KS": kolmogorov_smirnov, "HAC mean": hac_mean}
+OTHERS_AT = 3  # reference batches
 
 KINDS: dict[str, dict[str, bool]] = {
     "monitor": {},  # as it comes
@@ -48,7 +51,7 @@ class Row:
 
     ``level[kind][alpha][m]``; ``power`` at the first of `ALPHAS`: of a degraded minority for ``monitor``, of a
     degraded fleet for the others. ``oracle`` knows the exact quantile of the recent value less the mean of the
-    reference on healthy streams.
+    reference on healthy streams. ``others`` are levels of the tests on single losses against `OTHERS_AT` batches.
     """
 
     losses: str
@@ -57,6 +60,7 @@ class Row:
     power: dict[str, dict[int, Share]]
     oracle: dict[int, float]
     design: dict[int, float]
+    others: dict[str, float]
 
 
 def measure(process: Process, *, streams: int, seeds: int) -> Row:
@@ -75,6 +79,7 @@ def measure(process: Process, *, streams: int, seeds: int) -> Row:
         power={kind: {m: Share.of([fleet.power(kind, m) for fleet in fleets]) for m in SIZES} for kind in KINDS},
         oracle={m: _oracle([fleet.distance[m] for fleet in fleets]) for m in SIZES},
         design=dict(zip(SIZES, process.design, strict=False)),
+        others={name: float(np.mean([fleet.others[name] for fleet in fleets])) for name in OTHERS},
     )
 
 
@@ -85,6 +90,7 @@ class _Fleet:
     healthy: dict[tuple[str, int], Floats]
     degraded: dict[tuple[str, int], Floats]  # of the degraded streams alone
     distance: dict[int, Floats]
+    others: dict[str, float]
 
     def level(self, kind: str, m: int, alpha: float) -> float:
         """Share of all streams: one that is not ready raises no false alarm."""
@@ -96,7 +102,11 @@ class _Fleet:
 
 def _fleet(process: Process, *, streams: int, seed: int) -> _Fleet:
     healthy, degraded = simulate(process, batches=SIZES[-1] + 1, streams=streams, seed=seed)
-    made = _Fleet(healthy={}, degraded={}, distance={})
+    reference = np.concatenate(list(healthy[:OTHERS_AT]), axis=1)
+    others = {
+        name: float(np.mean(test(healthy[OTHERS_AT], reference).p_value <= ALPHAS[0])) for name, test in OTHERS.items()
+    }
+    made = _Fleet(healthy={}, degraded={}, distance={}, others=others)
     minority, everyone = np.arange(streams) % MINORITY == 0, np.ones(streams, dtype=np.bool_)
     for kind, options in KINDS.items():
         faulty = minority if kind == "monitor" else everyone
@@ -169,6 +179,14 @@ def _levels(table: Sequence[Row], kind: str) -> list[str]:
     return lines
 
 
+def _others(table: Sequence[Row]) -> list[str]:
+    lines = [_line(["losses", *OTHERS]), _line(["---", *["---:"] * len(OTHERS)])]
+    for row in table:
+        if row.has_own_level:
+            lines.append(_line([row.losses, *(f"{100.0 * level:.1f}" for level in row.others.values())]))
+    return lines
+
+
 def _powers(table: Sequence[Row]) -> list[str]:
     head = ["losses", *(f"m = {m}" for m in SIZES)]
     lines = [_line(head), _line(["---"] * len(head))]
@@ -203,6 +221,10 @@ def render(table: Sequence[Row], *, streams: int, seeds: int) -> str:
             "Level of the test alone (adaptive reference, nothing taken out) in percent:",
             "",
             *_levels(table, "alone"),
+            "",
+            f"Level of tests on single losses at nominal {ALPHAS[0]:.0%}, m = {OTHERS_AT}, in percent:",
+            "",
+            *_others(table),
             "",
             f"Power at +{SHIFT} sd, nominal 5 %: monitor (one stream in {MINORITY} degraded), whole fleet degraded",
             "(nothing taken out), test alone / the design's table / oracle:",

@@ -60,8 +60,9 @@ def _row(level, power, oracle, design):
     level_by_kind = {kind: {0.05: {3: made}} for kind in level_power.KINDS}
     power_by_kind = {kind: {3: Share(mean=power, error=0.0)} for kind in level_power.KINDS}
     return Row(
-        losses="x", has_own_level=True, level=level_by_kind, power=power_by_kind, oracle={3: oracle}, design={3: design}
-    )
+        losses="x", has_own_level=True, level=level_by_kind, power=power_by_kind, oracle={3: oracle},
+        design={3: design}, others={},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("level", "n"), [(0.024, 2), (0.025, 0), (0.06, 0), (0.061, 2)])
@@ -89,6 +90,13 @@ def test_command_refuses_a_fleet_without_a_minority(capsys):
     with pytest.raises(SystemExit):
         level_power.main(["--streams", "9"])
     assert "expected 40 or more" in capsys.readouterr().err
+
+
+def test_overlapping_errors_deceive_every_test_on_single_losses():
+    row = level_power.measure(_process("overlap h = 24"), streams=400, seeds=1)
+    assert row.others["Welch"] > 0.2
+    assert row.others["HAC mean"] > 0.08
+    assert row.level["monitor"][0.05][3].mean < 0.08
 
 
 def test_every_row_of_the_design_is_measured():
