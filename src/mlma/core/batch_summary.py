@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlma.core.blocks import Bools, Floats, Ints
 
-BLOCK_CELLS = 1 << 16
-"""Losses that are worked on at once (512 KiB): temporary arrays of this size stay in the cache."""
+BLOCK_CELLS = 1 << 17
+"""Losses that are worked on at once (1 MiB), so that what is looked at twice is still in the cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,42 +64,90 @@ def summarise_batch(
     """
     losses, yards = checked(losses, yardsticks)
     n_streams, n_targets = losses.shape
-    mean = np.empty(n_streams)
-    n = np.full(n_streams, n_targets, dtype=np.int64)
+    mean, zero_share, event_size = np.empty(n_streams), np.full(n_streams, np.nan), np.full(n_streams, np.nan)
     yard_means = np.empty((len(yards), n_streams))
     step = max(1, BLOCK_CELLS // max(1, n_targets))
     for at in range(0, n_streams, step):
         rows = slice(at, min(at + step, n_streams))
-        mean[rows] = losses[rows].sum(axis=1)
-        for yard, into in zip(yards, yard_means, strict=True):
-            into[rows] = yard[rows].sum(axis=1)
+        for values, into in zip((losses, *yards), (mean, *yard_means), strict=True):
+            np.einsum("st->s", values[rows], out=into[rows])
+            if not values[rows].min(initial=0.0) >= 0.0 and (values[rows] < 0.0).any():  # a NaN is no number to compare
+                _refuse(losses, yards)
+        wanted = np.arange(at, rows.stop) if describe is None else at + np.flatnonzero(describe[rows])
+        if len(wanted):
+            zero_share[wanted], event_size[wanted] = _sparseness(losses[wanted])
     mean /= n_targets or np.nan
     yard_means /= n_targets or np.nan
+    n = np.full(n_streams, n_targets, dtype=np.int64)
     gaps = np.flatnonzero(np.isnan(mean + yard_means.sum(axis=0)))
     if len(gaps):
         mean[gaps], yard_means[:, gaps], n[gaps] = _with_gaps(losses[gaps], yards[:, gaps], min_share)
-    _refuse_impossible(mean, losses)
-    zero_share, event_size = np.full(n_streams, np.nan), np.full(n_streams, np.nan)
-    wanted = np.arange(n_streams) if describe is None else np.flatnonzero(describe)
-    if len(wanted):
-        zero_share[wanted], event_size[wanted] = _sparseness(losses[wanted])
+    if np.isinf(mean).any() or np.isinf(yard_means).any():
+        _refuse(losses, yards)
     return BatchSummary(
         n=n, n_targets=n_targets, mean_loss=mean, yardsticks=yard_means, zero_share=zero_share,
         event_size=event_size, single=losses if keep_single else None,
     )  # fmt: skip
 
 
-def checked(losses: Floats, yardsticks: Floats | None) -> tuple[Floats, Floats]:
-    """Losses and yardsticks as float arrays of matching shapes; ValueError otherwise."""
-    losses = np.asarray(losses, dtype=np.float64)
-    if losses.ndim != 2:
-        raise ValueError(f"losses have shape {losses.shape}, expected (streams, n)")
+def checked(losses: ArrayLike, yardsticks: ArrayLike | None, *, n_streams: int | None = None) -> tuple[Floats, Floats]:
+    """Losses and yardsticks as float arrays of matching shapes, with so many streams if that is known.
+
+    Raises
+    ------
+    ValueError
+        Other shapes, or what is no real number, with the first stream that has such a thing.
+    """
+    made = _numbers(losses, "losses of stream {}")
+    if made.ndim != 2 or len(made) != (len(made) if n_streams is None else n_streams):
+        wanted = "streams" if n_streams is None else n_streams
+        raise ValueError(f"losses have shape {made.shape}, expected ({wanted}, n)")
     if yardsticks is None:
-        return losses, np.empty((0, *losses.shape))
-    yards = np.asarray(yardsticks, dtype=np.float64)
-    if yards.ndim != 3 or yards.shape[1:] != losses.shape:
-        raise ValueError(f"yardsticks have shape {yards.shape}, expected (k, {losses.shape[0]}, {losses.shape[1]})")
-    return losses, yards
+        return made, np.empty((0, *made.shape))
+    yards = _numbers(yardsticks, "yardstick {} of stream {}")
+    if yards.ndim != 3 or yards.shape[1:] != made.shape:
+        raise ValueError(f"yardsticks have shape {yards.shape}, expected (k, {made.shape[0]}, {made.shape[1]})")
+    return made, yards
+
+
+EXPECTED = "expected finite numbers >= 0, or NaN where missing"
+
+
+def _numbers(values: ArrayLike, where: str) -> Floats:
+    """An array of floats, or a ValueError that says where something else stands."""
+    try:
+        found = np.asarray(values)
+        if not np.iscomplexobj(found):
+            return np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.asarray(values, dtype=object)
+    for place, value in np.ndenumerate(found):
+        if len(place) == where.count("{}") + 1 and not _is_number(value):
+            raise ValueError(f"{where.format(*place)}: {value!r}; {EXPECTED}")
+    raise ValueError(f"{where.split(' ', maxsplit=1)[0]}: not a table of numbers; {EXPECTED}")
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, complex | np.complexfloating):
+        return False
+    try:
+        float(value)  # type: ignore[arg-type]  # that is the question
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _refuse(losses: Floats, yards: Floats) -> None:
+    """Infinite or negative losses are a mistake of the caller and would poison the fleet's statistics."""
+    for number, values in enumerate((losses, *yards)):
+        name = "losses" if number == 0 else f"yardstick {number - 1}"
+        wrong = np.isinf(values) | (values < 0.0)
+        if wrong.any():
+            stream = int(np.argmax(wrong.any(axis=1)))
+            raise ValueError(f"{name} of stream {stream}: {values[stream][wrong[stream]][0]:g}; {EXPECTED}")
+    with np.errstate(over="ignore"):
+        stream = int(np.argmax(np.isinf(np.nansum([losses, *yards], axis=2)).any(axis=0)))
+    raise ValueError(f"losses of stream {stream}: a sum beyond the range of floating point; {EXPECTED}")
 
 
 def _with_gaps(losses: Floats, yards: Floats, min_share: float) -> tuple[Floats, Floats, Ints]:
@@ -116,22 +165,17 @@ def _with_gaps(losses: Floats, yards: Floats, min_share: float) -> tuple[Floats,
     return mean, np.where(enough & (n_shared > 0), yard, np.nan), n
 
 
-def _refuse_impossible(mean: Floats, losses: Floats) -> None:
-    """Infinite or negative losses are a mistake of the caller and would poison the fleet's statistics."""
-    if not (np.isinf(mean).any() or (mean < 0.0).any()):
-        return
-    row = int(np.flatnonzero(np.isinf(mean) | (mean < 0.0))[0])
-    wrong = losses[row][np.isinf(losses[row]) | (losses[row] < 0.0)]
-    shown = f"{wrong[0]:g}" if len(wrong) else "a sum beyond the range of floating point"
-    raise ValueError(f"losses of stream {row}: {shown}; expected finite numbers >= 0, or NaN where missing")
-
-
 def _sparseness(losses: Floats) -> tuple[Floats, Floats]:
-    scored = ~np.isnan(losses)
-    n = np.count_nonzero(scored, axis=1)
+    """Share of zeros, and mean size of a loss weighted by its size; arrays of shape (streams,)."""
+    total, squares = np.einsum("st->s", losses), np.einsum("st,st->s", losses, losses)
+    n = np.full(len(losses), losses.shape[1])
+    gaps = np.flatnonzero(np.isnan(total))
+    if len(gaps):
+        scored = ~np.isnan(losses[gaps])
+        n[gaps], known = np.count_nonzero(scored, axis=1), np.where(scored, losses[gaps], 0.0)
+        total[gaps], squares[gaps] = known.sum(axis=1), np.square(known).sum(axis=1)
     zeros = np.count_nonzero(losses == 0.0, axis=1)
-    total = np.sum(losses, axis=1, where=scored)
-    squares = np.sum(np.square(losses, where=scored, out=np.zeros_like(losses)), axis=1)
     size = np.zeros(len(losses))
-    np.divide(squares, total, out=size, where=total > 0.0)
+    with np.errstate(invalid="ignore"):  # infinite losses are refused by the caller
+        np.divide(squares, total, out=size, where=total > 0.0)
     return np.where(n > 0, zeros / np.maximum(n, 1), np.nan), np.where(n > 0, size, np.nan)

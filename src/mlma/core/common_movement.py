@@ -10,7 +10,7 @@ import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.label_sets import FEWEST_MEMBERS, FLEET, LabelSets
-from mlma.core.robust_location import INEFFICIENCY, group_locations, location, spread
+from mlma.core.robust_location import INEFFICIENCY, GroupLocations, group_locations, location, spread
 
 MOST_WEIGHT = 4.0
 """Of a stream, times the usual one: a calm stream says more, but never outvotes a small set."""
@@ -18,8 +18,8 @@ MOST_WEIGHT = 4.0
 OUTSIDE_SHARE = 0.1
 """Of the streams: with fewer outside all chosen sets, the fleet's component is looked for in what they leave."""
 
-ENOUGH = 16_384
-"""Streams from which the unit of a batch is taken; it need not be exact, and sorting is slow."""
+ENOUGH = 8192
+"""Streams that the unit and a first location of a batch come from: neither need be exact, and sorting is slow."""
 
 CYCLES = 2
 """Rounds of fitting sets that overlap; each is fitted to what the others leave."""
@@ -78,11 +78,11 @@ class Scene:
         some = slice(None, None, max(1, len(scale) // ENOUGH))
         positive = scale[some][scale[some] > 0.0]
         usual = float(np.median(positive if len(positive) else scale[scale > 0.0]))
-        weight = np.square(usual / np.maximum(scale, usual / np.sqrt(MOST_WEIGHT)))
-        level = location(deviation / usual, weight)
-        own = spread((deviation[some] - level * usual) * np.sqrt(weight[some])) / usual
+        self.weight = np.square(usual / np.maximum(scale, usual / np.sqrt(MOST_WEIGHT)))
+        level = location(deviation[some] / usual, self.weight[some])
+        own = spread((deviation[some] - level * usual) * np.sqrt(self.weight[some])) / usual
         self.unit = usual * min(max(own, SPREADS[0]), SPREADS[1])
-        self.y, self.weight = deviation / self.unit, weight
+        self.y = deviation / self.unit
         self._start = level * usual / self.unit
         self.code: Ints = sets.code if usable.all() else sets.code[:, usable]
         self.n_ready = self._n_ready()
@@ -96,7 +96,10 @@ class Scene:
         """
         members = {number: np.flatnonzero(self.code[self.sets.kind[number]] == number) for number in chosen}
         level, shifts, residual = self._fitted(members, level_of)
-        groups = group_locations(residual, self.weight, self.code, self.sets.n_sets)
+        if self.sets.n_sets == 1:  # the fleet alone
+            groups = GroupLocations(location=np.zeros(1), n=np.array([self.weight.sum()]), gain=np.zeros(1))
+        else:
+            groups = group_locations(residual, self.weight, self.code, self.sets.n_sets)
         component = np.where(self.is_known, groups.location, np.nan)
         component[FLEET] = level
         component[list(chosen)] = [shifts[number] for number in chosen]

@@ -134,17 +134,17 @@ def alarms(
     if rule is FleetRule.E_BH:  # it is BH on 1 / e, which need not be below 1; exp(-709) is still a number
         p = np.exp(-np.clip(log_e_of(p_value) if log_e is None else log_e, -709.0, 709.0))
     tested = np.asarray(ready & ~np.isnan(p))
-    ordered = np.sort(p[tested])
-    n = len(ordered)
+    n = int(np.count_nonzero(tested))
     match rule:
         case FleetRule.NONE:
             limit = alpha
         case FleetRule.BONFERRONI:
             limit = alpha / max(n, 1)
         case FleetRule.BY:
-            limit = _limit(ordered, alpha / float(digamma(max(n, 1) + 1) + np.euler_gamma))
+            level = alpha / float(digamma(max(n, 1) + 1) + np.euler_gamma)
+            limit = _limit(_candidates(p, tested, level), level, n)
         case FleetRule.BH | FleetRule.E_BH:
-            limit = _limit(ordered, alpha)
+            limit = _limit(_candidates(p, tested, alpha), alpha, n)
     return np.asarray(tested & (p <= limit))
 
 
@@ -231,30 +231,44 @@ def online_alarms(p_value: Floats, *, ready: Bools, alpha: float, online: Online
     """
     state = OnlineFdr() if online is None else online
     tested = np.asarray(ready & ~np.isnan(p_value))
-    ordered = np.sort(p_value[tested])
-    n = len(ordered)
+    n = int(np.count_nonzero(tested))
     if n == 0:
         return OnlineStep(tested, state)
     batch = state.n_batches + 1
     spent = float(np.sum(state.weight / (state.n_alarms + state.slack)))
     left = alpha * batch / (batch + HALF_SPENT) - spent
     level = min(alpha, max(left, 0.0) * (n + state.n_alarms) / n)  # below 0 only where alpha was lowered
-    n_alarms = _rejected(ordered, level)
-    at_most = _rejected(np.concatenate([[0.0], ordered[:-1]]), level)  # the largest p-value would be 0
+    ordered = _candidates(p_value, tested, level)
+    n_alarms = _rejected(ordered, level, n)
+    at_most = _rejected(np.concatenate([[0.0], ordered])[:n], level, n)  # the largest p-value would be 0
     slack, where = np.unique(np.append(state.slack, at_most - n_alarms), return_inverse=True)
     weight = np.bincount(where, weights=np.append(state.weight, level * at_most)).astype(np.float64)
     after = OnlineFdr(n_batches=batch, n_alarms=state.n_alarms + n_alarms, slack=slack, weight=weight)
-    return OnlineStep(np.asarray(tested & (p_value <= _limit(ordered, level))), after)
+    return OnlineStep(np.asarray(tested & (p_value <= _limit(ordered, level, n))), after)
 
 
-def _limit(ordered: Floats, level: float) -> float:
-    """Largest p-value that Benjamini-Hochberg rejects, of ascending ones; -inf where it rejects none."""
-    rejected = _rejected(ordered, level)
+def _candidates(p_value: Floats, tested: Bools, level: float) -> Floats:
+    """The p-values that Benjamini-Hochberg can reject at a level, ascending: the others need not be sorted."""
+    return np.sort(p_value[np.flatnonzero(tested & (p_value <= level))])
+
+
+def _limit(ordered: Floats, level: float, n: int) -> float:
+    """Largest p-value that Benjamini-Hochberg rejects; -inf where it rejects none.
+
+    Parameters
+    ----------
+    ordered
+        Shape (candidates,), ascending; all that are not above ``level``.
+    level
+        In (0, 1).
+    n
+        Number of tests, the candidates among them.
+    """
+    rejected = _rejected(ordered, level, n)
     return float(ordered[rejected - 1]) if rejected else -np.inf
 
 
-def _rejected(ordered: Floats, level: float) -> int:
-    """Number that Benjamini-Hochberg rejects of ascending p-values."""
-    n = len(ordered)
-    below = np.flatnonzero(ordered <= level * np.arange(1, n + 1) / n)
+def _rejected(ordered: Floats, level: float, n: int) -> int:
+    """Number that Benjamini-Hochberg rejects of n p-values; the other parameters as for `_limit`."""
+    below = np.flatnonzero(ordered <= level * np.arange(1, len(ordered) + 1) / n)
     return int(below[-1]) + 1 if below.size else 0

@@ -109,11 +109,12 @@ def separate(
     [('5-site=c', 10)]
     """
     usable = np.asarray(ready & np.isfinite(deviation) & np.isfinite(scale))
-    if np.count_nonzero(usable) < rules.fewest_streams or not np.any(scale[usable] > 0.0):
+    if np.count_nonzero(usable) < rules.fewest_streams or not np.any(usable & (scale > 0.0)):
         return Separation(
             shift=np.zeros(len(deviation)), incidents=(), member=np.full(len(deviation), -1), memory=memory
         )
-    scene = Scene(deviation[usable], scale[usable], sets=sets, usable=usable)
+    some = slice(None) if usable.all() else usable
+    scene = Scene(deviation[some], scale[some], sets=sets, usable=usable)
     judge = Judge(expected(memory, sets, scene.n_ready), sets, rules)
     movement = search(scene, memory, judge, rules)
     return _Closing(scene, movement, memory, judge, batch, rules).separation()

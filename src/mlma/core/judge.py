@@ -90,9 +90,10 @@ def either(first: Floats, second: Floats, correlation: Floats | Callable[[Ints],
     """
     low = np.fmin(first, second)
     made = np.minimum(2.0 * low, 1.0)
-    is_one = np.isnan(first + second)
-    np.copyto(made, low, where=is_one)
-    matter = np.flatnonzero((low < LARGE) & ~is_one)
+    alone = np.flatnonzero(np.isnan(first + second))
+    made[alone] = low[alone]
+    low[alone] = np.nan
+    matter = np.flatnonzero(low < LARGE)
     p = low[matter]
     c = np.clip(correlation(matter) if callable(correlation) else correlation[matter], 0.0, 1.0)
     made[matter] = p * _price(p, np.sqrt((1.0 - c) / (1.0 + c)))

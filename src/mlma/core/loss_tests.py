@@ -110,21 +110,28 @@ def _averaged(difference: Floats, prediction: Prediction, prior: Prior, streams:
     own_df = m - 1.0
     own = np.where(own_df > 0.0, own_df * prediction.variance[streams], 0.0)
     unscaled = difference[streams] / np.sqrt(prediction.factor[streams])
-    made = np.zeros(len(streams))
-    for guess in prior.guesses:
+    t = np.empty((len(prior.guesses), len(streams)))
+    for guess, into in zip(prior.guesses, t, strict=True):
         sd = np.full(len(streams), np.sqrt(guess.variance))
         if np.isfinite(guess.df):
             sd = np.sqrt((guess.df * guess.variance + own) / (guess.df + own_df))
-        made += guess.weight * _tail(unscaled / sd, m, guess.df, guess.known_df)
-    return made
+        np.divide(unscaled, sd, out=into)
+    df, known_df = (np.array([[getattr(guess, name)] for guess in prior.guesses]) for name in ("df", "known_df"))
+    return np.asarray(np.array([guess.weight for guess in prior.guesses]) @ _tail(t, m, df, known_df))
 
 
-def _tail(t: Floats, m: Ints, prior_df: float, known_df: float) -> Floats:
-    """Upper tail with prior_df + m - 1 degrees of freedom, of which the fleet knows no more than ``known_df``."""
-    if not len(m):
-        return np.empty(0)
+def _tail(t: Floats, m: Ints, prior_df: float | Floats, known_df: float | Floats) -> Floats:
+    """Upper tail with prior_df + m - 1 degrees of freedom, of which the fleet knows no more than ``known_df``.
+
+    For t of shape (streams,), and degrees of freedom that are scalars; or (guesses, streams), and (guesses, 1).
+    """
+    if not t.size:
+        return np.empty(t.shape)
     smallest, largest = int(m.min()), int(m.max())
     df = np.maximum(prior_df + np.arange(smallest, largest + 1) - 1.0, 0.01)  # no value is without any
-    if np.isfinite(known_df):
-        df = known_df / (1.0 + known_df / df)
-    return upper_tail(t, df, m - smallest if smallest < largest else None)
+    with np.errstate(invalid="ignore"):
+        df = np.where(np.isfinite(known_df), known_df / (1.0 + known_df / df), df)
+    if df.size == 1:
+        return upper_tail(t.ravel(), df.ravel()).reshape(t.shape)
+    which = m - smallest if t.ndim == 1 else m - smallest + df.shape[1] * np.arange(len(t))[:, None]
+    return upper_tail(t.ravel(), df.ravel(), which.ravel()).reshape(t.shape)

@@ -48,15 +48,15 @@ def upper_tail(t: Floats, df: float | Floats, which: Ints | None = None) -> Floa
     if t.size < FEW:
         return _computed(t, df[0] if which is None else df[which])
     log_p, slope = _tables(tuple(df.tolist()))
-    last = len(log_p) // len(df) - 1.0
+    last = log_p.shape[1] - 1.0
     position = np.fmin(np.fmax((t + REACH) * (1.0 / STEP), 0.0), last)  # a NaN becomes 0
     low = position.astype(np.int64)
     position -= low
     if which is not None:
-        low += which * (len(log_p) // len(df))
+        low += which * log_p.shape[1]
     position *= slope.take(low)
     position += log_p.take(low)
-    p = np.exp(position, out=position)
+    p: Floats = np.exp(position, out=position)
     beyond = np.flatnonzero(~(np.abs(t) < REACH))
     if len(beyond):
         p[beyond] = _computed(t[beyond], df[0] if which is None else df[which[beyond]])
@@ -71,32 +71,25 @@ def _computed(t: Floats, df: float | Floats) -> Floats:
     return np.asarray(np.where(is_normal, ndtr(-t), made) if np.any(is_normal) else made, dtype=np.float64)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _tables(df: tuple[float, ...]) -> tuple[Floats, Floats]:
-    """Tables for several degrees of freedom one after the other."""
-    tables = [_table(one) for one in df]
-    return np.concatenate([log_p for log_p, _ in tables]), np.concatenate([slope for _, slope in tables])
-
-
-@lru_cache(maxsize=256)
-def _table(df: float) -> tuple[Floats, Floats]:
-    """Logarithms of the upper tail from -REACH to REACH, and how much they change to the next one."""
+    """Logarithms of the upper tails from -REACH to REACH, and how much they change to the next one, (kinds, values)."""
+    kinds = np.asarray(df)[:, None]
     width = STEP * COARSE
     at = np.arange(0.0, REACH + width / 2.0, width)
-    right = _computed(at, df)
-    tail = np.concatenate([1.0 - right[:0:-1], right])  # the density is even
-    density = np.exp(_log_density(at, df))
-    log_p, slope = np.log(tail), -width * np.concatenate([density[:0:-1], density]) / tail
-    between = _hermite() @ np.stack([log_p[:-1], log_p[1:], slope[:-1], slope[1:]])
-    made = np.append(between.T, log_p[-1])
-    return made, np.append(np.diff(made), 0.0)
+    right, density = _computed(np.broadcast_to(at, (len(df), len(at))), kinds), np.exp(_log_density(at, kinds))
+    tail = np.hstack([1.0 - right[:, :0:-1], right])  # the density is even
+    log_p, slope = np.log(tail), -width * np.hstack([density[:, :0:-1], density]) / tail
+    corners = np.stack([log_p[:, :-1], log_p[:, 1:], slope[:, :-1], slope[:, 1:]], axis=2)
+    made = np.hstack([(corners @ _hermite().T).reshape(len(df), -1), log_p[:, -1:]])
+    return made, np.diff(made, axis=1, append=made[:, -1:])
 
 
-def _log_density(t: Floats, df: float) -> Floats:
-    if np.isinf(df):
-        return np.asarray(-0.5 * (np.square(t) + np.log(2.0 * np.pi)))
-    constant = gammaln((df + 1.0) / 2.0) - gammaln(df / 2.0) - 0.5 * np.log(df * np.pi)
-    return np.asarray(constant - (df + 1.0) / 2.0 * np.log1p(np.square(t) / df))
+def _log_density(t: Floats, df: Floats) -> Floats:
+    finite = np.where(np.isinf(df), 1.0, df)
+    constant = gammaln((finite + 1.0) / 2.0) - gammaln(finite / 2.0) - 0.5 * np.log(finite * np.pi)
+    made = constant - (finite + 1.0) / 2.0 * np.log1p(np.square(t) / finite)
+    return np.where(np.isinf(df), -0.5 * (np.square(t) + np.log(2.0 * np.pi)), made)
 
 
 def _hermite() -> Floats:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlma.core.blocks import Floats
 from mlma.core.correlation import fit_correlation, fit_repetition
-from mlma.core.loss_tests import fit_prior, shrunk
+from mlma.core.loss_tests import Prior, fit_prior, shrunk
 from mlma.core.prediction import Dependence, predict
 
 MEMORY = 0.9
@@ -23,12 +23,15 @@ MOST_BATCHES = 9
 STEPS = 200.0
 """Estimates are rounded to so many steps, so that matrices that depend on them are made once."""
 
-STATE = ("lagged", "lagged_weight", "same", "other", "repeat_weight")
+STATE = ("lagged", "lagged_weight", "same", "other", "repeat_weight", "prior_df", "prior_variance")
 
 
 @dataclass
 class DependenceMemory:
-    """Weighted means of the estimates at past batches, shrunk towards independence."""
+    """Weighted means of the estimates at past batches, shrunk towards independence.
+
+    ``prior_df`` and ``prior_variance`` are what the batch before knew about the variance between batches.
+    """
 
     season: int = 1
     lagged: float = 0.0
@@ -36,6 +39,8 @@ class DependenceMemory:
     same: float = 0.0
     other: float = 0.0
     repeat_weight: float = 0.0
+    prior_df: float = 0.0
+    prior_variance: float = 0.0
 
     @property
     def n_batches(self) -> int:
@@ -88,7 +93,9 @@ class DependenceMemory:
         """The newest n batches of the streams that have them, and their moderated variance."""
         series = values[-n:][:, run >= n]
         own = predict(series[::-1], np.arange(1, n + 1), self.now)
-        variance = shrunk(own, fit_prior(own.variance, np.full(series.shape[1], n - 1.0)))
+        is_known = n == MOST_BATCHES and self.prior_variance > 0.0  # as good as the one of now, and much cheaper
+        prior = Prior(df=self.prior_df, variance=self.prior_variance)
+        variance = shrunk(own, prior if is_known else fit_prior(own.variance, np.full(series.shape[1], n - 1.0)))
         return series, np.where(variance > 0.0, variance, np.inf)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -17,7 +17,7 @@ from mlma.monitor.memory import Memory
 from mlma.monitor.sham import Segments
 from mlma.monitor.verdicts import Verdicts
 
-SAMPLE = 4096
+SAMPLE = 2048
 """Streams that dependence is learned from; evenly spread over the fleet."""
 
 CANDIDATES = 1024
@@ -67,6 +67,7 @@ def judge(memory: Memory, summary: BatchSummary, *, at: int, bad: Bools | None =
     batch = _opened(memory, summary, at, bad)
     _learn_dependence(memory, batch)
     kernel = Kernel.make(memory.references, memory.coefficients.beta, memory.dependence.now, at, memory.settings)
+    memory.dependence.prior_df, memory.dependence.prior_variance = kernel.prior.df, kernel.prior.variance
     separation = _separated(memory, batch, kernel)
     cleaned = batch.tested - separation.shift
     p = _p_values(memory, batch, kernel, cleaned)

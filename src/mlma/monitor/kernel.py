@@ -1,6 +1,6 @@
 """One comparison of a batch with both references, for live and for sham streams alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from mlma.core.judge import either
 from mlma.core.loss_tests import Prior, fit_prior, moderated, predicted_sd
 from mlma.core.prediction import Dependence, Prediction, predict
 from mlma.core.settings import ReferencePolicy, TestingSettings
+from mlma.core.student import FEW
 from mlma.monitor.membership import is_nested, nested_by_policy, predict_adaptive, predict_anchored
 from mlma.monitor.references import References
 from mlma.monitor.sham import Segments
@@ -71,7 +72,7 @@ class Kernel:
         """p-value of both references together, shape (streams,)."""
 
         def correlations(some: Ints) -> Floats:
-            return correlation(self.adaptive.of(some), self.anchored.of(some), self.nested[some], self.prior.df)
+            return correlation(self.adaptive, self.anchored, self.nested, self.prior.df, some)
 
         return either(p_adaptive, p_anchored, correlations)
 
@@ -96,12 +97,14 @@ class Kernel:
             return np.asarray(made)
 
         recent = values(segments.at)
+        # The guesses of a large fleet agree about p-values around alpha, and no others count here.
+        prior = self.prior if len(self.scale) < FEW else replace(self.prior, guesses=())
         p, predictions = [], []
         for at in self._sham_references(segments):
             member = (at >= segments.start) & (at < segments.at)
             lags = np.where(member, segments.at - at, 0)
             made = predict(values(np.where(member, at, 0)), lags, self.dependence)
-            p.append(moderated(recent, made, self.prior, min_reference=self.settings.min_reference).p_value)
+            p.append(moderated(recent, made, prior, min_reference=self.settings.min_reference).p_value)
             predictions.append(made)
         (p_adaptive, p_anchored), (adaptive, anchored) = p, predictions
         nested = nested_by_policy(self.settings, segments.at - segments.start <= self._sham_size())
@@ -123,19 +126,24 @@ class Kernel:
         return adaptive, segments.start + np.arange(settings.anchored_size)[::-1, None]
 
 
-def correlation(wide: Prediction, narrow: Prediction, nested: Bools, prior_df: float) -> Floats:
-    """Correlation of the test statistics of two predictions of one batch, shape (streams,), at least.
+def correlation(
+    wide: Prediction, narrow: Prediction, nested: Bools, prior_df: float, some: Ints | slice = slice(None)
+) -> Floats:
+    """Correlation of the test statistics of two predictions of one batch, shape (streams,), at least; of some streams.
 
     Where the reference of ``narrow`` is part of that of ``wide``, the error of the better prediction is uncorrelated
     with the difference between both (Gauss and Markov), so that the errors correlate by the ratio of their standard
     deviations; what the two estimates of variance differ by beyond that, counted at two standard deviations, comes
     off. Elsewhere the batch itself is what both share, and what their references share is left out.
     """
+    factor, other_factor, nested = wide.factor[some], narrow.factor[some], nested[some]
     with np.errstate(invalid="ignore", divide="ignore"):
-        inside = np.sqrt(np.minimum(wide.factor / narrow.factor, 1.0))
-        inside -= np.maximum(1.0 / (prior_df + narrow.m - 1.0) - 1.0 / (prior_df + wide.m - 1.0), 0.0)
-        apart = (wide.own + narrow.own - 1.0) / np.sqrt(wide.factor * narrow.factor)
-    return np.asarray(np.maximum(np.nan_to_num(np.where(nested, inside, apart), nan=0.0), 0.0))
+        made = (wide.own[some] + narrow.own[some] - 1.0) / np.sqrt(factor * other_factor)
+        if nested.any():
+            inside = np.sqrt(np.minimum(factor / other_factor, 1.0))
+            inside -= np.maximum(1.0 / (prior_df + narrow.m[some] - 1.0) - 1.0 / (prior_df + wide.m[some] - 1.0), 0.0)
+            made = np.where(nested, inside, made)
+    return np.fmax(made, 0.0)
 
 
 def fleet_prior(prediction: Prediction) -> Prior:

@@ -140,14 +140,16 @@ def _from_frozen(references: References, at: int, size: int, beta: Floats, depen
     n_first = np.minimum(references.n_first, size)
     some = n_first[:: max(1, references.n_streams // SAMPLE)]
     usual = int(np.argmax(np.bincount(some))) if len(some) else 0
-    made, is_other = Prediction.nothing(references.n_streams), n_first != usual
-    if usual:  # most streams have so many batches, one right after the other
+    is_other = n_first != usual
+    if not usual:
+        made = Prediction.nothing(references.n_streams)
+    else:  # most streams have so many batches, one right after the other
         first, last = references.first_batch[0], references.first_batch[usual - 1]
         is_other |= last - first != usual - 1
         if references.first_excluded is not None:
             is_other |= references.first_excluded[:usual].any(axis=0)
         further = at - 1 - last
-        further[is_other] = 0
+        further[np.flatnonzero(is_other)] = 0
         values = _rows(references.first_log_loss, references.first_log_yardsticks, np.arange(usual)[::-1], beta)
         made = predict(values, np.arange(1, usual + 1), dependence, further=further)
     others = np.flatnonzero(is_other)

@@ -7,7 +7,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlma.core.batch_summary import BatchSummary, summarise_batch
+from mlma.core.batch_summary import BatchSummary, checked, summarise_batch
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.settings import FleetRule, LossTestName, ReferencePolicy, TestingSettings
 from mlma.monitor import accepted, judging, membership
@@ -138,11 +138,12 @@ class LossMonitor(Memory):
         Raises
         ------
         ValueError
-            Wrong shapes, or losses that are infinite or negative.
+            Wrong shapes, or losses or yardsticks that are infinite, negative or no numbers, with the first stream
+            that has one.
         """
-        return self.judge(self.summarise(np.asarray(losses), None if yardsticks is None else np.asarray(yardsticks)))
+        return self.judge(self.summarise(losses, yardsticks))
 
-    def summarise(self, losses: Floats, yardsticks: Floats | None = None) -> BatchSummary:
+    def summarise(self, losses: ArrayLike, yardsticks: ArrayLike | None = None) -> BatchSummary:
         """Reduce a batch to what `judge` needs; the same arrays as for `update`.
 
         Raises
@@ -150,11 +151,10 @@ class LossMonitor(Memory):
         ValueError
             As in `update`.
         """
-        if losses.ndim != 2 or losses.shape[0] != self.n_streams:
-            raise ValueError(f"losses have shape {losses.shape}, expected ({self.n_streams}, n)")
+        made, yards = checked(losses, yardsticks, n_streams=self.n_streams)
         return summarise_batch(
-            losses,
-            yardsticks,
+            made,
+            yards,
             min_share=self.settings.min_outcomes,
             describe=~self.references.floors.ready(),
             keep_single=self.single is not None,
@@ -183,6 +183,10 @@ class LossMonitor(Memory):
             raise ValueError(f"a summary of {len(summary.mean_loss)} streams, expected {self.n_streams}")
         if at <= newest:
             raise ValueError(f"batch {at}, expected one later than {newest}")
+        if bad is not None and (bad.shape != (self.n_streams,) or bad.dtype != np.bool_):
+            raise ValueError(
+                f"bad has shape {bad.shape} of {bad.dtype}, expected ({self.n_streams},) of True and False"
+            )
         return judging.judge(self, summary, at=at, bad=bad)
 
     def reset(self, mask: ArrayLike) -> None:

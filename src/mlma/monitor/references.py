@@ -195,8 +195,12 @@ class References:
 
 def values_of(logs: Floats, yards: Floats, rows: Ints, beta: Floats, streams: Ints | slice = slice(None)) -> Floats:
     """Tested numbers of rows, from the log losses (rows, streams) and the log yardsticks (k, rows, streams)."""
-    pick = (rows, streams) if isinstance(streams, slice) else (rows[:, None], streams)
-    made = np.asarray(logs[pick])
+    made = _picked(logs, rows, streams)
     for coefficient, yard in zip(beta, yards, strict=True):
-        made -= coefficient * yard[pick]
+        made -= coefficient * _picked(yard, rows, streams)
     return made
+
+
+def _picked(logs: Floats, rows: Ints, streams: Ints | slice) -> Floats:
+    """Copy of rows of some streams; all rows first, which is faster where they are most of them."""
+    return np.asarray(logs[rows, streams] if isinstance(streams, slice) else logs.take(streams, axis=1)[rows])
