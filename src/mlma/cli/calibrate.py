@@ -1,6 +1,6 @@
 """`mlma calibrate`: what level, power and delay the loss test will have on your data, before it is switched on."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,8 @@ from mlma.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mlma.runtime.replay import ReplayProgress
 
 DATA, DRIFT = "Data", "What is measured"
 
@@ -128,7 +130,7 @@ def calibrate(
         loss_column=value_column or "loss", naive_column=naive_column, aggregate=aggregate or "sum", streams=streams,
         rises=tuple(rise or RISES), ramp=ramp, alphas=tuple((alpha or [])[1:]), quick=quick, seed=seed,
     )  # fmt: skip
-    with progress_bar() as bar, _measuring() as tell:
+    with _shown() as (bar, tell):
         report = bootstrap.run_calibration(request, found, progress=bar, tell=tell)
     if as_json:
         print_json(report)
@@ -156,11 +158,22 @@ def _check(
 
 
 @contextmanager
-def _measuring() -> "Iterator[Callable[[str, int, int], None]]":
-    """Shows on a terminal what is being measured; says nothing where none is."""
+def _shown() -> "Iterator[tuple[Callable[[ReplayProgress], None], Callable[[str, int, int], None]]]":
+    """Shows the replay, and after it, on a terminal, what is being measured."""
     page = console(stderr=True)
-    if not page.is_terminal:
-        yield lambda *_: None
-        return
-    with page.status("") as status:
-        yield lambda what, done, n: status.update(f"measuring {what}: {done}/{n} batches")
+    status = page.status("measuring") if page.is_terminal else None
+    with ExitStack() as replaying:
+        bar = replaying.enter_context(progress_bar())
+
+        def tell(what: str, done: int, n: int) -> None:
+            if status is None:
+                return
+            replaying.close()  # a terminal shows one of them at a time
+            status.start()  # again and again does no harm
+            status.update(f"measuring {what}: {done} of {n}")
+
+        try:
+            yield bar, tell
+        finally:
+            if status is not None:
+                status.stop()

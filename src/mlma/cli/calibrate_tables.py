@@ -67,7 +67,7 @@ def _level(figures: "Calibration") -> "Table":
         )  # fmt: skip
         rows.add_row(
             "streams as they are", promised, percentage(one.level.share), _interval(one.level), f"{one.level.n:,}",
-            "what drifts in the data is in it",
+            "true drift included",
         )  # fmt: skip
     return rows
 
@@ -118,25 +118,30 @@ def _within(batches: int) -> str:
 def _rules(figures: "Calibration") -> "Table":
     main = figures.main
     found = main.headline()
-    wanted = [] if found is None else [f"{drift_words(found.drift)}: {_within(found.within[0])}"]
-    wanted += [] if found is None else [_within(batches) for batches in found.within[1:]]
-    headings = ["alarms a batch", "99th percentile", "batches with any", *wanted]
-    rows = table(["fleet rule", *headings, ""], right=headings)
+    spans = [] if found is None else [_within(batches) for batches in found.within]
+    headings = ["alarms a batch", "99th pct", "with any", *spans]
+    rows = table([_first("fleet rule", found), *headings], right=headings)
     for one in main.rules:
         power = () if one.power is None else one.power.caught
         rows.add_row(
-            str(one.rule), f"{one.mean:.3g}", f"{one.p99:.3g}", percentage(one.some),
-            *(percentage(share.share) for share in power),
-            "yours" if one.rule is main.settings.fleet else "",
+            _marked(str(one.rule), yours=one.rule is main.settings.fleet), f"{one.mean:.3g}", f"{one.p99:.3g}",
+            percentage(one.some), *(percentage(share.share) for share in power),
         )  # fmt: skip
     return rows
 
 
 def _compared(figures: "Calibration", first: str, last: str) -> "Table":
-    found = figures.main.headline()
-    at_once = "first batch" if found is None else f"{drift_words(found.drift)}: first batch"
-    headings = ["false alarms", "95 % interval", "as they are", at_once, "within 4"]
-    return table([first, *headings, last, "certificate", ""], right=headings)
+    headings = ["false alarms", "95 % interval", "as they are", "first batch", "within 4"]
+    return table([_first(first, figures.main.headline()), *headings, last, "certificate"], right=headings)
+
+
+def _first(what: str, found: "Power | None") -> str:
+    """Heading of a first column, with the drift that the columns after it are about."""
+    return what if found is None else f"{what} ({drift_words(found.drift)})"
+
+
+def _marked(name: str, *, yours: bool) -> str:
+    return f"{name} (yours)" if yours else name
 
 
 def _row(made: "Measured") -> tuple[str, ...]:
@@ -156,7 +161,7 @@ def _fourth(power: "Power | None") -> str:
 
 
 def _status(made: "Measured") -> str:
-    return str(made.certificate.status) if made.certificate.is_armed else "FAILED, not armed"
+    return str(made.certificate.status) if made.certificate.is_armed else "FAILED"
 
 
 def _tests(figures: "Calibration") -> "Table | None":
@@ -164,8 +169,8 @@ def _tests(figures: "Calibration") -> "Table | None":
         return None
     rows = _compared(figures, "loss test", "alarms a batch")
     for one in figures.tests:
-        mine = "yours" if one.settings.name is figures.main.settings.name else ""
-        rows.add_row(str(one.settings.name), *_row(one), f"{one.alarms:.3g}", _status(one), mine)
+        name = _marked(str(one.settings.name), yours=one.settings.name is figures.main.settings.name)
+        rows.add_row(name, *_row(one), f"{one.alarms:.3g}", _status(one))
     if figures.tests[0].n_streams < figures.main.n_streams or figures.tests[0].n_batches < figures.main.n_batches:
         one = figures.tests[0]
         rows.caption = f"on {one.n_streams} of the streams and the newest {one.n_batches} batches"
@@ -180,5 +185,5 @@ def _batches(figures: "Calibration") -> "Table | None":
     for one in (figures.main, *figures.batches):
         power = one.headline()
         delay = "-" if power is None else delay_words(power, one)
-        rows.add_row(setting_words(one), *_row(one), delay, _status(one), "yours" if one is figures.main else "")
+        rows.add_row(_marked(setting_words(one), yours=one is figures.main), *_row(one), delay, _status(one))
     return rows

@@ -29,7 +29,7 @@ TABLE_STREAMS, TABLE_BATCHES = 100, 72
 """Streams and newest batches on which the loss tests are compared: two-sample tests sort every loss again."""
 
 Tell = Callable[[str, int, int], None]
-"""Called with what is measured, batches done, and batches in all."""
+"""Called with what is measured, batches or runs done, and those in all."""
 
 
 def calibrate(
@@ -53,7 +53,7 @@ def calibrate(
     rng
         Draws streams and onsets.
     tell
-        Called with what is measured, batches done, and batches in all.
+        Called with what is measured, batches or runs done, and those in all.
 
     Raises
     ------
@@ -173,7 +173,10 @@ class _Bench:
         by_rule: dict[FleetRule, Power] = {}
         if rounds is not None and drifts:
             rounds = replace(rounds, follow=min(rounds.follow, most))
-            found = find(history, summaries, settings, healthy, rounds, drifts, seed=self.seed, rules=rules)
+            found = find(
+                history, summaries, settings, healthy, rounds, drifts, seed=self.seed, rules=rules,
+                tell=lambda done, n: self.tell(f"{what}, rises put in", done, n),
+            )  # fmt: skip
             made, by_rule = replace(made, chance=found.chance, power=found.power), found.by_rule
         if rules:
             made = replace(made, rules=_rules(healthy, settings, by_rule))

@@ -2,7 +2,7 @@
 
 import math
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -126,6 +126,7 @@ def find(
     *,
     seed: int,
     rules: bool = False,
+    tell: Callable[[int, int], None] = lambda *_: None,
 ) -> Found:
     """Put drifts into the losses and see what alarms.
 
@@ -143,6 +144,8 @@ def find(
         Of the monitor.
     rules
         Look at the headline drift under every fleet rule.
+    tell
+        Called with the runs done, and runs in all.
     """
     within = tuple(sorted({min(batches, rounds.follow) for batches in (*WITHIN, rounds.follow)}))
     shape = rounds.streams.shape
@@ -150,7 +153,9 @@ def find(
     ruled = {rule: np.zeros(shape, dtype=np.int64) for rule in FleetRule} if rules else {}
     headline = nearest(drifts)
     _, online = alarms_under(FleetRule.ONLINE, healthy, settings)
-    for round_, at, run in degraded_runs(history, summaries, settings, rounds, drifts, seed=seed):
+    runs = degraded_runs(history, summaries, settings, rounds, drifts, seed=seed)
+    for done, (round_, at, run) in enumerate(runs):
+        tell(done + 1, len(drifts) * len(rounds.onset))
         alarmed[at][round_] = first_alarms(run.alarm)
         if drifts[at] != headline:
             continue

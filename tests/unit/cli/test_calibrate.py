@@ -57,7 +57,15 @@ def test_real_departures_are_trained_once_and_calibrated(departures):
         "moderated, alpha 5 %, fleet rule none, reference pooled 8, effect floor 5 %, relative to"
     )
     headings = [line.split("  ")[0] for line in lines]
-    for heading in ("false alarms", "sham streams", "streams as they are", "nothing (chance)", "+100 %", "bh"):
+    for heading in (
+        "false alarms",
+        "sham streams",
+        "streams as they are",
+        "nothing (chance)",
+        "+100 %",
+        "none (yours)",
+        "bh",
+    ):
         assert heading in headings
     assert "loss test" not in headings
     assert sum("sham tests" in line or "Batches of 2d see" in line for line in lines) == 2
