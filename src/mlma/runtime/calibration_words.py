@@ -125,8 +125,8 @@ def _on_batches(figures: Calibration) -> str:
     if _time(found, best) < _time(power, main):
         return f"{words}; {more}, the soonest of those tried"
     found, best = max(others, key=lambda pair: pair[0].at_once.share)
-    if found.at_once.share <= power.at_once.share:
-        return f"{words}, and no other length of a batch that was tried does better"
+    if found.at_once.share <= power.at_once.high:  # within what chance would do
+        return f"{words}, and no other length of a batch that was tried does clearly better"
     more = f"batches of {setting_words(best)} in {percentage(found.at_once.share)} ({_half(found, best)})"
     return f"{words}; {more}, so they see more in a batch and not sooner"
 

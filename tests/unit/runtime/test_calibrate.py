@@ -184,8 +184,9 @@ def test_advice_says_when_there_is_too_little_to_certify():
     ("other", "words"),
     [
         ({"batch": 2 * DAY, "at_once": 0.9, "delay": 1.0}, "so they see more in a batch and not sooner."),
+        ({"batch": DAY, "at_once": 0.305, "delay": 3.0, "season": 7}, "batch that was tried does clearly better."),
         ({"batch": DAY, "at_once": 0.6, "delay": 1.0, "season": 7}, "within 1d), the soonest of those tried."),
-        ({"batch": 2 * DAY, "at_once": 0.2, "delay": np.nan}, "no other length of a batch that was tried does better."),
+        ({"batch": 2 * DAY, "at_once": 0.2, "delay": np.nan}, "batch that was tried does clearly better."),
         ({"batch": DAY, "at_once": 0.9, "delay": 1.0, "status": CertificateStatus.FAILED}, "(half of them within 2d)."),
     ],
 )  # fmt: skip
