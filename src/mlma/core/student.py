@@ -48,16 +48,18 @@ def upper_tail(t: Floats, df: float | Floats, which: Ints | None = None) -> Floa
     if t.size < FEW:
         return _computed(t, df[0] if which is None else df[which])
     log_p, slope = _tables(tuple(df.tolist()))
-    last = log_p.shape[1] - 1.0
-    position = np.fmin(np.fmax((t + REACH) * (1.0 / STEP), 0.0), last)  # a NaN becomes 0
-    low = position.astype(np.int64)
-    position -= low
+    position = t + REACH
+    position *= 1.0 / STEP
+    np.fmin(np.fmax(position, 0.0, out=position), log_p.shape[1] - 1.0, out=position)  # a NaN becomes 0
+    room = np.floor(position)
+    position -= room
+    low = room.astype(np.int64)
     if which is not None:
         low += which * log_p.shape[1]
-    position *= slope.take(low)
-    position += log_p.take(low)
+    position *= slope.take(low, out=room, mode="clip")  # nothing is clipped, but that is the mode without a copy
+    position += log_p.take(low, out=room, mode="clip")
     p: Floats = np.exp(position, out=position)
-    beyond = np.flatnonzero(~(np.abs(t) < REACH))
+    beyond = np.flatnonzero(~(np.abs(t, out=room) < REACH))
     if len(beyond):
         p[beyond] = _computed(t[beyond], df[0] if which is None else df[which[beyond]])
     return p

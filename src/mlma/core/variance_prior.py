@@ -201,7 +201,8 @@ def _cells(variance: Floats, df: Floats) -> _Cells | None:
     median = float(np.median(variance[positive]))
     positive &= variance > ROUNDING_SHARE * median
     parts = []
-    for d in np.unique(df[positive]):
+    sizes = df[positive]
+    for d in np.unique(sizes) if len(sizes) and sizes.min() < sizes.max() else sizes[:1]:
         s2 = np.maximum(variance[positive & (df == d)], LOWEST_SHARE * median)
         n_zero = int(np.count_nonzero(known & (df == d))) - len(s2)
         mean, n = s2, np.ones(len(s2))

@@ -15,10 +15,16 @@ from mlma.core.prediction import Dependence, predict
 MEMORY = 0.9
 """Weight of what is known when a batch is added to it."""
 
+STAND_FOR = (1.0 - 0.9**4) / (1.0 - 0.9)
+"""Batches, weighted as if each had been looked at, that one look at every fourth batch stands for."""
+
 PRIOR_OBSERVATIONS = 50.0
 """Observations that independence is worth: a single stream cannot claim dependence, a fleet can."""
 
 MOST_BATCHES = 9
+
+EVERY = 4
+"""Batches after which the newest `MOST_BATCHES` are looked at again; in between most are the same."""
 
 STEPS = 200.0
 """Estimates are rounded to so many steps, so that matrices that depend on them are made once."""
@@ -60,6 +66,10 @@ class DependenceMemory:
             rho=round(rho * STEPS) / STEPS, season=self.season, repeats=round(repeats * STEPS) / STEPS
         )  # fmt: skip
 
+    def is_due(self, at: int, n_past: int) -> bool:
+        """Whether to `learn` at batch ``at``, with so many batches before: not always when hardly any would be new."""
+        return n_past < self.n_batches or at % EVERY == 0
+
     def learn(self, values: Floats) -> None:
         """Take in the newest batches.
 
@@ -80,14 +90,16 @@ class DependenceMemory:
             return
         series, variance = self._usable(values, run, n)
         rho, weight = fit_correlation(series, variance)
-        self.lagged = MEMORY * self.lagged + weight * rho
-        self.lagged_weight = MEMORY * self.lagged_weight + weight
+        memory, weight = (MEMORY, weight) if len(values) <= self.n_batches else (MEMORY**EVERY, weight * STAND_FOR)
+        self.lagged = memory * self.lagged + weight * rho
+        self.lagged_weight = memory * self.lagged_weight + weight
         if self.season > 1 and np.any(run > self.season):
             series, variance = self._usable(values, run, self.season + 1)
             same, other = fit_repetition(series, variance, self.season)
-            self.same = MEMORY * self.same + series.shape[1] * same
-            self.other = MEMORY * self.other + series.shape[1] * other
-            self.repeat_weight = MEMORY * self.repeat_weight + series.shape[1]
+            streams = series.shape[1] * (STAND_FOR if len(values) > self.n_batches else 1.0)
+            self.same = memory * self.same + streams * same
+            self.other = memory * self.other + streams * other
+            self.repeat_weight = memory * self.repeat_weight + streams
 
     def _usable(self, values: Floats, run: NDArray[np.int64], n: int) -> tuple[Floats, Floats]:
         """The newest n batches of the streams that have them, and their moderated variance."""

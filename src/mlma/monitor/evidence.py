@@ -47,17 +47,15 @@ class Evidence:
         self.past = AllValues(self.n_streams, self.n_yardsticks)
         self.fed = np.zeros((self.n_rows, self.n_streams), dtype=np.bool_)
 
-    def update(self, tested: Floats, prediction: Prediction, usable: Bools, *, least: int) -> tuple[Floats, Floats]:
+    def update(self, tested: Floats, prediction: Prediction, *, least: int) -> tuple[Floats, Floats]:
         """Bet on a batch.
 
         Parameters
         ----------
         tested
-            Shape (streams,), cleaned.
+            Shape (streams,), cleaned; NaN where it does not count.
         prediction
             Of it, from ``past``.
-        usable
-            Shape (streams,): streams whose batch counts.
         least
             Fewest values to predict from.
 
@@ -68,7 +66,6 @@ class Evidence:
             there was nothing to bet on.
         """
         p = moderated(tested, prediction, fleet_prior(prediction), min_reference=least).p_value
-        p[~usable] = np.nan
         log_e = self.process.update(p)
         missing = np.isnan(p)
         log_e[missing] = np.nan

@@ -11,7 +11,7 @@ from mlma.core.blocks import Bools, Floats
 from mlma.core.incidents import Separation
 from mlma.core.judge import Findings, verdict
 from mlma.core.settings import FleetRule
-from mlma.monitor.kernel import Kernel
+from mlma.monitor.kernel import Comparison, Kernel
 from mlma.monitor.membership import adaptive_lags, anchored_lags
 from mlma.monitor.memory import Memory
 from mlma.monitor.sham import Segments
@@ -52,16 +52,6 @@ class Batch:
     bad: Bools
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PValues:
-    """Of one batch, shape (streams,), NaN where there was no test."""
-
-    adaptive: Floats
-    anchored: Floats
-    together: Floats
-    log_e: Floats | None = None
-
-
 def judge(memory: Memory, summary: BatchSummary, *, at: int, bad: Bools | None = None) -> Verdicts:
     """Judge batch ``at`` of all streams, and remember it."""
     batch = _opened(memory, summary, at, bad)
@@ -70,8 +60,8 @@ def judge(memory: Memory, summary: BatchSummary, *, at: int, bad: Bools | None =
     memory.dependence.prior_df, memory.dependence.prior_variance = kernel.prior.df, kernel.prior.variance
     separation = _separated(memory, batch, kernel)
     cleaned = batch.tested - separation.shift
-    p = _p_values(memory, batch, kernel, cleaned)
-    verdicts = _verdicts(memory, batch, kernel, separation, cleaned, p)
+    found, log_e = _compared(memory, batch, kernel, cleaned)
+    verdicts = _verdicts(memory, batch, kernel, separation, cleaned, found, log_e)
     if len(batch.log_yards):
         _learn_coefficients(memory, batch, kernel, cleaned)
     log_loss = batch.log_loss - separation.shift
@@ -104,6 +94,8 @@ def _opened(memory: Memory, summary: BatchSummary, at: int, bad: Bools | None) -
 def _learn_dependence(memory: Memory, batch: Batch) -> None:
     """Learn from the newest batches, this one included: what is common at a batch is taken out before."""
     rows = memory.references.newest()[: memory.dependence.n_batches]
+    if not memory.dependence.is_due(batch.at, len(rows)):
+        return
     some = slice(None, None, max(1, memory.n_streams // SAMPLE))  # spread evenly over the fleet
     past = memory.references.values(rows, memory.coefficients.beta, some)
     newest = np.where(batch.usable[some], batch.tested[some], np.nan)
@@ -127,17 +119,18 @@ def _separated(memory: Memory, batch: Batch, kernel: Kernel) -> Separation:
     return found if memory.settings.subtract_common else replace(found, shift=np.zeros_like(found.shift))
 
 
-def _p_values(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> PValues:
-    """p-values against both references, each and together."""
-    adaptive, anchored = kernel.p_values(cleaned) if memory.single is None else _p_single(memory, batch)
-    unusable = np.flatnonzero(~batch.usable)
-    adaptive[unusable] = anchored[unusable] = np.nan
+def _compared(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> tuple[Comparison, Floats | None]:
+    """Test the cleaned numbers; with the e-process, the logs of the e-values too."""
+    tested = cleaned if batch.usable.all() else np.where(batch.usable, cleaned, np.nan)
+    if memory.single is not None:
+        p = (np.where(batch.usable, p, np.nan) for p in _p_single(memory, batch))
+        return kernel.combine(tested, *p), None
+    found = kernel.compare(tested)
     if memory.evidence is None:
-        return PValues(adaptive=adaptive, anchored=anchored, together=kernel.together(adaptive, anchored))
-    least, beta = memory.settings.min_reference, memory.coefficients.beta
-    prediction = memory.evidence.past.predict(batch.at, beta, kernel.dependence.rho)
-    together, log_e = memory.evidence.update(cleaned, prediction, batch.usable, least=least)
-    return PValues(adaptive=adaptive, anchored=anchored, together=together, log_e=log_e)
+        return found, None
+    prediction = memory.evidence.past.predict(batch.at, memory.coefficients.beta, kernel.dependence.rho)
+    p_value, log_e = memory.evidence.update(tested, prediction, least=memory.settings.min_reference)
+    return found._replace(p_value=p_value), log_e
 
 
 def _p_single(memory: Memory, batch: Batch) -> tuple[Floats, Floats]:
@@ -151,39 +144,43 @@ def _p_single(memory: Memory, batch: Batch) -> tuple[Floats, Floats]:
 
 
 def _verdicts(
-    memory: Memory, batch: Batch, kernel: Kernel, separation: Separation, cleaned: Floats, p: PValues
+    memory: Memory,
+    batch: Batch,
+    kernel: Kernel,
+    separation: Separation,
+    cleaned: Floats,
+    found: Comparison,
+    log_e: Floats | None,
 ) -> Verdicts:
     """Put into words what was found, for every stream."""
     settings = memory.settings
-    effect = kernel.effect(cleaned, p.adaptive, p.anchored)
-    ready = np.isfinite(p.together)
-    significant = _significant(memory, p, ready)
+    ready = ~np.isnan(found.p_value)
+    significant = _significant(memory, found.p_value, ready, log_e)
     in_incident = separation.member >= 0
     if in_incident.any():
-        with_common = kernel.together(*kernel.p_values(batch.tested))
-        in_incident &= (with_common <= settings.alpha) & ~significant
-    found = Findings(
-        p_adaptive=p.adaptive, p_anchored=p.anchored, effect=effect, significant=significant, ready=ready,
-        has_value=np.isfinite(batch.tested), bad=batch.bad, in_incident=in_incident,
+        in_incident &= (kernel.compare(batch.tested).p_value <= settings.alpha) & ~significant
+    findings = Findings(
+        p_adaptive=found.p_adaptive, p_anchored=found.p_anchored, effect=found.effect, significant=significant,
+        ready=ready, has_value=np.isfinite(batch.tested), bad=batch.bad, in_incident=in_incident,
         armed=memory.certificate.is_armed,
     )  # fmt: skip
-    alarm, reason = verdict(found, alpha=settings.alpha, effect_floor=settings.effect_floor)
+    alarm, reason = verdict(findings, alpha=settings.alpha, effect_floor=settings.effect_floor)
     return Verdicts(
-        batch=batch.at, p_value=p.together, p_adaptive=p.adaptive, p_anchored=p.anchored, effect=effect, ready=ready,
-        alarm=alarm, reason_code=reason, incident=separation.member, incidents=separation.incidents,
-        certificate=memory.certificate, mean_loss=batch.summary.mean_loss, tested=cleaned, n=batch.summary.n,
-        n_reference=kernel.adaptive.m,
+        batch=batch.at, p_value=found.p_value, p_adaptive=found.p_adaptive, p_anchored=found.p_anchored,
+        effect=found.effect, ready=ready, alarm=alarm, reason_code=reason, incident=separation.member,
+        incidents=separation.incidents, certificate=memory.certificate, mean_loss=batch.summary.mean_loss,
+        tested=cleaned, n=batch.summary.n, n_reference=kernel.adaptive.m,
     )  # fmt: skip
 
 
-def _significant(memory: Memory, p: PValues, ready: Bools) -> Bools:
+def _significant(memory: Memory, p_value: Floats, ready: Bools, log_e: Floats | None) -> Bools:
     """Streams whose test stays rejected under the fleet's rule."""
     settings = memory.settings
     if settings.fleet is FleetRule.ONLINE:
-        step = fleet.online_alarms(p.together, ready=ready, alpha=settings.alpha, online=memory.online)
+        step = fleet.online_alarms(p_value, ready=ready, alpha=settings.alpha, online=memory.online)
         memory.online = step.after
         return step.alarms
-    return fleet.alarms(p.together, ready=ready, alpha=settings.alpha, rule=settings.fleet, log_e=p.log_e)
+    return fleet.alarms(p_value, ready=ready, alpha=settings.alpha, rule=settings.fleet, log_e=log_e)
 
 
 def _learn_coefficients(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> None:
@@ -207,6 +204,10 @@ def _learn_coefficients(memory: Memory, batch: Batch, kernel: Kernel, cleaned: F
 def _run_sham(memory: Memory, kernel: Kernel, at: int) -> None:
     """Test parts of the past as if they were happening now, and renew the certificate."""
     settings, references = memory.settings, memory.references
+    if not memory.sham.is_due():
+        memory.sham.skip()
+        memory.certificate = memory.certify(at)
+        return
     rows = references.newest()
     rng = np.random.default_rng([memory.seed, max(at, 0)])
     some = np.arange(memory.n_streams)

@@ -1,6 +1,7 @@
 """One comparison of a batch with both references, for live and for sham streams alike."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -60,25 +61,27 @@ class Kernel:
             nested=is_nested(references, adaptive.m),
         )  # fmt: skip
 
-    def p_values(self, tested: Floats) -> tuple[Floats, Floats]:
-        """One-sided p-values of a batch against the adaptive and the anchored reference, shape (streams,)."""
+    def compare(self, tested: Floats) -> "Comparison":
+        """Test a batch against both references, for numbers of shape (streams,)."""
         least = self.settings.min_reference
-        return (
-            moderated(tested, self.adaptive, self.prior, min_reference=least, sd=self.scale).p_value,
-            moderated(tested, self.anchored, self.prior, min_reference=least, sd=self.anchored_scale).p_value,
+        p_adaptive, p_anchored = (
+            moderated(tested, prediction, self.prior, min_reference=least, sd=sd).p_value
+            for prediction, sd in ((self.adaptive, self.scale), (self.anchored, self.anchored_scale))
         )
+        return self.combine(tested, p_adaptive, p_anchored)
 
-    def together(self, p_adaptive: Floats, p_anchored: Floats) -> Floats:
-        """p-value of both references together, shape (streams,)."""
+    def combine(self, tested: Floats, p_adaptive: Floats, p_anchored: Floats) -> "Comparison":
+        """Both references together, from the p-values against each of them."""
 
         def correlations(some: Ints) -> Floats:
             return correlation(self.adaptive, self.anchored, self.nested, self.prior.df, some)
 
-        return either(p_adaptive, p_anchored, correlations)
-
-    def effect(self, tested: Floats, p_adaptive: Floats, p_anchored: Floats) -> Floats:
-        """Relative rise over the reference that speaks louder, shape (streams,)."""
-        return _rise(tested, self.adaptive, self.anchored, _is_louder(p_anchored, p_adaptive))
+        return Comparison(
+            p_adaptive,
+            p_anchored,
+            either(p_adaptive, p_anchored, correlations),
+            _rise(tested, self.adaptive, self.anchored, _is_louder(p_anchored, p_adaptive)),
+        )
 
     def p_sham(self, segments: Segments, newest_first: Floats) -> tuple[Floats, Floats]:
         """The same test on sham streams: p-values of both references together, and effects; shape (tests,).
@@ -126,6 +129,25 @@ class Kernel:
         return adaptive, segments.start + np.arange(settings.anchored_size)[::-1, None]
 
 
+class Comparison(NamedTuple):
+    """What the test says about a batch, arrays of shape (streams,), NaN where it says nothing.
+
+    Attributes
+    ----------
+    p_adaptive, p_anchored
+        One-sided p-values against each reference.
+    p_value
+        Of both together.
+    effect
+        Relative rise over the reference that speaks louder.
+    """
+
+    p_adaptive: Floats
+    p_anchored: Floats
+    p_value: Floats
+    effect: Floats
+
+
 def correlation(
     wide: Prediction, narrow: Prediction, nested: Bools, prior_df: float, some: Ints | slice = slice(None)
 ) -> Floats:
@@ -162,5 +184,7 @@ def _is_louder(p_value: Floats, other: Floats) -> Bools:
 
 def _rise(tested: Floats, adaptive: Prediction, anchored: Prediction, anchored_speaks: Bools) -> Floats:
     """Relative rise of a tested number over the level of the reference that speaks louder, shape (streams,)."""
-    made = tested - np.where(anchored_speaks, anchored.mean, adaptive.mean)
+    made = tested - adaptive.mean
+    some = np.flatnonzero(anchored_speaks)
+    made[some] = tested[some] - anchored.mean[some]
     return np.asarray(np.expm1(np.minimum(made, HIGHEST, out=made), out=made))

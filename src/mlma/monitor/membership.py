@@ -41,7 +41,7 @@ def predict_adaptive(references: References, at: int, beta: Floats, dependence: 
     others = np.flatnonzero(is_other)
     if len(others):
         lags = _newest_lags(references, at, rows, others)
-        made.write(others, predict(references.values(rows, beta, others), lags, dependence))
+        made = made.replaced(others, predict(references.values(rows, beta, others), lags, dependence))
     return made
 
 
@@ -155,7 +155,7 @@ def _from_frozen(references: References, at: int, size: int, beta: Floats, depen
     others = np.flatnonzero(is_other)
     if len(others):
         part = references.frozen_values(np.arange(size)[::-1], beta, others)
-        made.write(others, predict(part, _frozen_lags(references, at, size, others), dependence))
+        made = made.replaced(others, predict(part, _frozen_lags(references, at, size, others), dependence))
     return made
 
 

@@ -79,6 +79,18 @@ class Sham:
     streams: Floats = field(default_factory=lambda: np.zeros(WINDOW))  # streams that could be drawn from
     n: int = 0
 
+    def is_due(self) -> bool:
+        """Whether to `run` at this batch and not to `skip` it: not always in a large fleet with `PLENTY` of tests."""
+        return not self._is_plenty() or self.n % EVERY == 0
+
+    def _is_plenty(self) -> bool:
+        return bool(self.counts[:, 0].sum() >= PLENTY and self.streams.max() >= 2 * SHAMS)
+
+    def skip(self) -> None:
+        """Let a batch pass without tests."""
+        self.counts[self.n % WINDOW], self.streams[self.n % WINDOW] = 0.0, 0.0
+        self.n += 1
+
     def run(self, tester: Tester, run: Ints, rng: np.random.Generator, *, alpha: float, floor: float, rise: float,
             least: int) -> None:  # fmt: skip
         """Draw and test sham streams.
@@ -98,14 +110,10 @@ class Sham:
         least
             Fewest reference batches.
         """
-        self.n += 1
-        at = (self.n - 1) % WINDOW
-        self.counts[at], self.streams[at] = 0.0, 0.0
+        at = self.n % WINDOW
         able, long = np.flatnonzero(run > least), np.flatnonzero(run >= least + FOLLOWED)
-        is_plenty = self.counts[:, 0].sum() >= PLENTY and len(able) >= 2 * SHAMS
-        if is_plenty and self.n % EVERY:
-            return
-        n_tests = 2 * SHAMS if is_plenty else SHAMS
+        n_tests = 2 * SHAMS if self._is_plenty() else SHAMS
+        self.skip()
         if len(able):
             segments = _drawn(able, run, rng, n_tests=n_tests, least=least, follow=1)
             n_healthy = len(segments.at)
