@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks import detection_driftfdr as driftfdr
 from benchmarks import detection_real, detection_river, detection_runs, detection_speed, detection_tables, measuring
-from benchmarks.detection_contests import Cell, Healthy, cells, healthy
+from benchmarks.detection_contests import Cell, Healthy, Share, cells, healthy, share_won
 from benchmarks.detection_detectors import BATCH_TESTS, Build
 from benchmarks.detection_drifts import DRIFTS
 from benchmarks.detection_matched import Evidence, Trial, own_knobs, peer_evidence, strictest, trials
@@ -81,11 +81,13 @@ def evidence_of(sample: Sample) -> dict[str, Evidence]:
 class Report:
     """Everything that was measured, and what was left out.
 
-    ``cells`` have knobs of their own for every process, ``cells_of_one_setting`` one for all synthetic ones.
+    ``cells`` have knobs of their own for every process, ``cells_of_one_setting`` one for all synthetic ones. Both
+    let the default compete; ``shares`` lets each variant compete alone.
     """
 
     cells: tuple[Cell, ...]
     cells_of_one_setting: tuple[Cell, ...]
+    shares: tuple[Share, ...]
     healthy: tuple[Healthy, ...]
     runs: tuple[RunLine, ...]
     speed: detection_speed.Speed | None
@@ -109,7 +111,7 @@ class Collected:
                 self.left_out.append(f"driftfdr on {sample.process.name}: {error}")
         self.samples.append((sample, found))
         settled = cells(sample, OURS, VARIANTS, [t for name, e in found.items() for t in trials(name, e, sample)])
-        won, contested = detection_tables.share_won(settled)
+        won, contested = share_won(settled)
         return f"{sample.process.name}: {won} of {contested} cells won against every peer, {OWN}"
 
     def trials(self) -> list[tuple[Sample, list[Trial]]]:
@@ -156,9 +158,15 @@ def measure(plan: Plan, page: Console) -> Report:
                     job.process.kill()
     own = collected.trials()
     one = collected.trials_of_one_setting([process.name for process in plan.processes])
+
+    def settled(groups: Sequence[tuple[Sample, list[Trial]]], variant: str = OURS) -> tuple[Cell, ...]:
+        return tuple(cell for sample, group in groups for cell in cells(sample, variant, VARIANTS, group))
+
+    shares = [(v, title, share_won(settled(groups, v))) for v in VARIANTS for title, groups in ((OWN, own), (ONE, one))]
     return Report(
-        cells=tuple(cell for sample, group in own for cell in cells(sample, OURS, VARIANTS, group)),
-        cells_of_one_setting=tuple(cell for sample, group in one for cell in cells(sample, OURS, VARIANTS, group)),
+        cells=settled(own),
+        cells_of_one_setting=settled(one),
+        shares=tuple(Share(variant=v, setting=t, won=won, cells=n) for v, t, (won, n) in shares if n),
         healthy=tuple(rate for sample, group in own for rate in healthy(sample, group)),
         runs=tuple(collected.runs),
         speed=None if plan.speed is None else detection_speed.measure(plan.speed, plan.peers),
@@ -180,10 +188,13 @@ def show(report: Report, plan: Plan, page: Console) -> None:
         page.print(detection_tables.drift_table(report.cells_of_one_setting, budget, names, ONE))
     for found, title in ((report.cells, OWN), (report.cells_of_one_setting, ONE)):
         if any(cell.contests for cell in found):
-            won, contested = detection_tables.share_won(found)
             page.print(detection_tables.peers_table(found, title))
             page.print(detection_tables.lost_table(found, OURS, title))
-            page.print(f"Cells won against every peer, {title}: {won} of {contested}, {won / contested:.1%}")
+    for share in report.shares:
+        percent = f"{share.won / share.cells:.1%}"
+        page.print(
+            f"Cells won against every peer, {share.variant}, {share.setting}: {share.won} of {share.cells}, {percent}"
+        )
     if report.runs:
         page.print(detection_tables.runs_table(report.runs))
     if report.speed is not None:

@@ -153,3 +153,19 @@ def healthy(sample: Sample, found: Sequence[Trial]) -> list[Healthy]:
         for trial in found
         if trial.drift.name == "none"
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Cells that one variant of ours won against every peer."""
+
+    variant: str
+    setting: str
+    won: int
+    cells: int
+
+
+def share_won(settled: Sequence[Cell]) -> tuple[int, int]:
+    """Cells won, and cells contested."""
+    contested = [cell for cell in settled if cell.contests]
+    return sum(cell.is_won for cell in contested), len(contested)

@@ -14,12 +14,6 @@ def text(value: float, digits: int = 2) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def share_won(cells: Sequence[Cell]) -> tuple[int, int]:
-    """Cells won, and cells contested."""
-    contested = [cell for cell in cells if cell.contests]
-    return sum(cell.is_won for cell in contested), len(contested)
-
-
 def peers_table(cells: Sequence[Cell], title: str) -> Table:
     """Ours against each peer over all cells: won, strictly better, and in which respect it was worse."""
     table = Table(title=f"Cells against each peer, {title}")

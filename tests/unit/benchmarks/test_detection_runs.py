@@ -222,7 +222,10 @@ def test_the_whole_benchmark_in_small(tmp_path, fake_driftfdr):
     assert {cell.drift for cell in contested} == {"step +100 %", "shock x2, 1 batch"}  # not: none, spread alone
     assert {c.peer for c in contested[0].contests} == names - {OURS, BH, E_PROCESS}
     assert {run.detector for run in report.runs} >= {"always", "never", "every 10 batches", OURS}
-    assert printed.count("Cells won against every peer") == 2
+    assert printed.count("Cells won against every peer") == len(report.shares) == 6  # three variants, two settings
+    first = report.shares[0]
+    assert (first.variant, first.cells) == (OURS, sum(bool(cell.contests) for cell in report.cells))
+    assert first.won == sum(cell.is_won for cell in report.cells if cell.contests)
     assert {cell.process for cell in report.cells_of_one_setting} == {"iid", "AR(.5)"}
     assert {rate.process for rate in report.healthy} == {"iid", "AR(.5)", "M4, days"}
 
