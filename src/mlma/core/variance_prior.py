@@ -135,7 +135,7 @@ def fit_prior(variance: Floats, df: Floats) -> Prior:
     likelihood over s0^2 for every d0 and average over d0, with d0 / (d0 + `EVEN_DF`) uniform beforehand. Both
     matter far out in the tail when the reference is short: with one degree of freedom, a log variance says little,
     and 200 streams that differ (d0 = 4) look alike by its moments one time in four. Measured there, realised over
-    nominal rate at 1e-4: moments 12.5, likelihood and average 1.3 (docs/manual/loss-tests.md).
+    nominal rate at 1e-4: moments 13.1, likelihood and average 1.4 (docs/manual/loss-tests.md).
 
     Zeros are left out, as is what lies below `ROUNDING_SHARE` of the median variance, except as far as rounding
     explains them: losses that are counts often repeat a mean, but dead streams have no spread at all and must not
