@@ -15,7 +15,7 @@ from benchmarks.detection_drifts import DRIFTS
 from benchmarks.detection_matched import Trial, strictest
 from benchmarks.detection_scoring import Knob, false_alarm_rate, first_alarms, match, outcome, paired, score_run
 
-SIZES = detection_runs.RunSizes(streams=40)
+SIZES = detection_runs.RunSizes(streams=40, drifts=3)
 WARM_UP = 8
 
 

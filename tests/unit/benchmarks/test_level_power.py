@@ -79,7 +79,7 @@ def test_power_below_the_design_is_named_with_what_is_possible(power, oracle, wo
 
 
 def test_command_prints_tables_and_json(capsys):
-    size = ["--streams", "80", "--seeds", "2", "--only", "iid"]
+    size = ["--streams", "80", "--seeds", "1", "--only", "iid"]
     assert level_power.main(size) == 0
     assert "| iid |" in capsys.readouterr().out
     assert level_power.main([*size, "--json"]) == 0

@@ -79,6 +79,7 @@ def test_command_prints_tables_and_json(monkeypatch, capsys):
     assert len(document["variants"]) == len(VARIANTS[::6])
 
 
+@pytest.mark.slow
 def test_slides_are_told_by_rate_and_reference(monkeypatch, capsys):
     monkeypatch.setattr(level_slides, "WEEKS", 1)
     assert level_slides.main(["--streams", "40"]) == 0

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from mlma.core.batch_summary import summarise_batch
 
 VALUES = st.one_of(st.just(np.nan), st.just(0.0), st.floats(0.0, 1e6, allow_subnormal=False))
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=30, deadline=None)
 
 
 @FEW

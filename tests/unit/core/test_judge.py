@@ -14,7 +14,7 @@ from mlma.core.decisions import Reason
 from mlma.core.judge import Findings, either, verdict
 
 NAN = float("nan")
-FEW = settings(max_examples=80, deadline=None)
+FEW = settings(max_examples=30, deadline=None)
 
 
 def findings(**more):

@@ -256,9 +256,9 @@ def test_a_large_fleet_averages_over_the_guesses_far_out_only():
 @pytest.mark.parametrize("d0", [INF, 4.0])
 @pytest.mark.parametrize("m", [2, 3])
 def test_bh_raises_any_false_alarm_as_rarely_as_promised(m, d0):
-    # 400 healthy fleets of 200 streams: standard error 1.1 % at 5 %
+    # 160 healthy fleets of 200 streams: standard error 1.7 % at 5 %; by moments of log variances, it was 24 %
     some = 0
-    for seed in range(400):
+    for seed in range(160):
         p = np.sort(_tested(_fleet([12, seed], streams=200, m=m, d0=d0)).p_value)
         some += bool(np.any(p <= 0.05 * np.arange(1, 201) / 200))
-    assert some / 400 <= 0.085
+    assert some / 160 <= 0.1

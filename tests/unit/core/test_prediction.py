@@ -11,7 +11,7 @@ DEPENDENCES = [
     Dependence(), Dependence(rho=0.5), Dependence(rho=0.9), Dependence(season=7, repeats=0.6),
     Dependence(rho=0.4, season=7, repeats=0.8), Dependence(rho=0.95, season=2, repeats=0.3),
 ]  # fmt: skip
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 REFERENCES = st.lists(st.integers(1, 20), min_size=1, max_size=8, unique=True).map(sorted)
 
 

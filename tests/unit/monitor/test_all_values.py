@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mlma.core.prediction import Dependence, predict
 from mlma.monitor.all_values import AllValues
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=30, deadline=None)
 
 
 def fed(log_loss, log_yards, present):
