@@ -36,8 +36,8 @@ def opened(control: Control) -> LossMonitor:
         return _fresh(control, 0)
     arrays = control.checkpoints.load_monitor(cursor)
     if arrays is not None:
-        monitor = _fresh(control, arrays["loss"].shape[1])
         try:
+            monitor = _fresh(control, arrays["loss"].shape[1])
             monitor.restore(arrays)
         except (KeyError, ValueError):  # saved by another version or with other settings
             return _rebuilt(control, cursor)
