@@ -27,12 +27,13 @@ LEAST = 2
 class RunSizes:
     """How long the runs are; batches unless said otherwise.
 
-    ``gap`` batches at least lie between the end of one drift's horizon and the next onset.
+    ``gap`` batches at least lie between the end of one drift's horizon and the next onset. One stream in eight drifts
+    at a time at most, so that the fleet as a whole does not.
     """
 
-    streams: int = 100
+    streams: int = 150
     batches: int = 130
-    drifts: int = 3
+    drifts: int = 1
     horizon: int = 15
     gap: int = 12
 

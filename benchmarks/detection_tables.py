@@ -99,7 +99,7 @@ def healthy_table(rates: Sequence[Healthy], budget: float) -> Table:
 
 def runs_table(lines: Sequence[RunLine]) -> Table:
     """Whole runs with resets."""
-    table = Table(title="Whole runs: three steps of +50 % a stream, an alarm mends the stream and resets the detector")
+    table = Table(title="Whole runs: a step of +50 % a stream, an alarm mends the stream and resets the detector")
     for column in ("process", "detector", "MTFA", "MTD", "MDR", "MTR", "false per 1,000", "precision"):
         table.add_column(column, justify="left" if column in ("process", "detector") else "right")
     for line in lines:
