@@ -13,9 +13,8 @@ from scipy.special import ndtri, owens_t
 
 from benchmarks.workload import Batch
 from mlma.core.blocks import Bools, Floats, Ints
-from mlma.core.loss_tests import NOTHING_ABOVE, WHOLE_BELOW, Prior, fit_prior
+from mlma.core.loss_tests import LARGE_FLEET, NOTHING_ABOVE, WHOLE_BELOW, Prior, fit_prior
 from mlma.core.settings import TestingSettings
-from mlma.core.student import FEW
 from mlma.monitor.kernel import SAMPLE
 from mlma.monitor.monitor import LossMonitor
 from mlma.monitor.verdicts import Verdicts
@@ -216,7 +215,7 @@ class Record:
         prior = fit_prior(variance, np.maximum(m - 1, 0).astype(np.float64))
         guesses = np.asarray([(g.weight, g.df, g.variance, g.known_df) for g in prior.guesses]).T
         n_tested = int(np.count_nonzero(verdicts.ready))
-        return Known(beta=self.beta, rho=rho, prior=prior, is_large=n_tested >= FEW, guesses=guesses)
+        return Known(beta=self.beta, rho=rho, prior=prior, is_large=n_tested >= LARGE_FLEET, guesses=guesses)
 
     def _variances(self, made: Batch, rho: float, some: slice, size: int) -> tuple[Floats, Ints]:
         """Variance between the reference batches of some streams, and how many there are; shape (streams,)."""

@@ -65,9 +65,6 @@ def summarise_batch(
     losses, yards = checked(losses, yardsticks)
     n_streams, n_targets = losses.shape
     mean = np.empty(n_streams)
-    zero_share, event_size = (np.broadcast_to(np.nan, n_streams) for _ in range(2))  # until one is asked for
-    if describe is None or describe.any():
-        zero_share, event_size = np.full((2, n_streams), np.nan)
     yard_means = np.empty((len(yards), n_streams))
     step = max(1, BLOCK_CELLS // max(1, n_targets))
     for at in range(0, n_streams, step):
@@ -76,11 +73,9 @@ def summarise_batch(
             np.einsum("st->s", values[rows], out=into[rows])
             if not values[rows].min(initial=0.0) >= 0.0 and (values[rows] < 0.0).any():  # a NaN is no number to compare
                 _refuse(losses, yards)
-        wanted = np.arange(at, rows.stop) if describe is None else at + np.flatnonzero(describe[rows])
-        if len(wanted):
-            zero_share[wanted], event_size[wanted] = _sparseness(losses[wanted])
     mean /= n_targets or np.nan
     yard_means /= n_targets or np.nan
+    zero_share, event_size = _described(losses, describe, step)
     n = np.broadcast_to(np.int64(n_targets), n_streams)
     gaps = np.flatnonzero(np.isnan(mean + yard_means.sum(axis=0) if len(yards) else mean))
     if len(gaps):
@@ -167,6 +162,20 @@ def _with_gaps(losses: Floats, yards: Floats, min_share: float) -> tuple[Floats,
     mean = np.where(enough, np.sum(losses, axis=1, where=use) / count, np.nan)
     yard = np.sum(yards, axis=2, where=shared[None]) / np.maximum(n_shared, 1)
     return mean, np.where(enough & (n_shared > 0), yard, np.nan), n
+
+
+def _described(losses: Floats, describe: Bools | None, step: int) -> tuple[Floats, Floats]:
+    """`_sparseness` of the streams that are asked for, so many at once; NaN for the others."""
+    n_streams = len(losses)
+    wanted = np.arange(n_streams) if describe is None else np.flatnonzero(describe)
+    if not len(wanted):
+        nobody = np.broadcast_to(np.nan, n_streams)
+        return nobody, nobody
+    zero_share, event_size = np.full((2, n_streams), np.nan)
+    for at in range(0, len(wanted), step):
+        streams = wanted[at : at + step]
+        zero_share[streams], event_size[streams] = _sparseness(losses[streams])
+    return zero_share, event_size
 
 
 def _sparseness(losses: Floats) -> tuple[Floats, Floats]:

@@ -6,10 +6,14 @@ whole fleet shares (`mlma.core.correlation`); a season may repeat on top of it.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil, log
 
 import numpy as np
 
 from mlma.core.blocks import Floats, Ints
+
+FORGOTTEN = 1e-15
+"""Correlation that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,17 @@ class Dependence:
     rho: float = 0.0
     season: int = 1
     repeats: float = 0.0
+
+    def shortened(self, gap: Ints, longest: int) -> Ints:
+        """Gaps between batches without what makes no difference: elementwise, >= 1, each in its season.
+
+        Gaps count as no longer than ``longest`` (and part of a season), and than neighbours matter at all.
+        """
+        if self.rho <= FORGOTTEN ** (1.0 / longest):
+            longest = ceil(log(FORGOTTEN) / log(self.rho)) if self.rho > 0.0 else 1
+        period = self.season if self.repeats > 0.0 else 1
+        over = np.maximum(gap - (longest + period - 1), 0)
+        return np.asarray(gap + period * (-over // period))
 
     def correlation(self, distance: Floats) -> Floats:
         """Correlation of batches at a distance, elementwise; positive definite."""

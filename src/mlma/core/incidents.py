@@ -108,7 +108,7 @@ def separate(
     >>> [(incident.id, incident.n_members) for incident in found.incidents]
     [('5-site=c', 10)]
     """
-    usable = np.asarray(ready & np.isfinite(deviation) & np.isfinite(scale))
+    usable = np.asarray(ready & np.isfinite(deviation + scale))
     if np.count_nonzero(usable) < rules.fewest_streams or not np.any(usable & (scale > 0.0)):
         return Separation(
             shift=np.zeros(len(deviation)), incidents=(), member=np.full(len(deviation), -1), memory=memory

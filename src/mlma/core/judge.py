@@ -56,7 +56,7 @@ def verdict(found: Findings, *, alpha: float, effect_floor: float) -> tuple[Bool
 LARGE, SMALL = 0.2, 0.005
 """Above the first, two p-values together count as twice the smaller one; below the second, they are computed."""
 
-FEW = 4000
+FEW = 1000
 """Values below which a table costs more than it saves."""
 
 
@@ -90,9 +90,10 @@ def either(first: Floats, second: Floats, correlation: Floats | Callable[[Ints],
     low = np.fmin(first, second)
     made = 2.0 * low
     np.minimum(made, 1.0, out=made)
-    alone = np.flatnonzero(np.isnan(first + second))
-    made[alone] = low[alone]
-    low[alone] = np.nan
+    if np.isnan(first.sum() + second.sum()):
+        alone = np.flatnonzero(np.isnan(first + second))
+        made[alone] = low[alone]
+        low[alone] = np.nan
     matter = np.flatnonzero(low < LARGE)
     p = low[matter]
     c = np.clip(correlation(matter) if callable(correlation) else correlation[matter], 0.0, 1.0)

@@ -11,7 +11,7 @@ from mlma.core.loss_test_result import EQUAL, LossTestResult
 from mlma.core.mean_tests import hac_mean, welch
 from mlma.core.prediction import Prediction
 from mlma.core.rank_tests import kolmogorov_smirnov, mann_whitney
-from mlma.core.student import FEW, upper_tail
+from mlma.core.student import upper_tail
 from mlma.core.variance_prior import NO_PRIOR, Guess, Prior, fit_prior, predicted_sd, shrunk
 
 __all__ = [
@@ -28,6 +28,9 @@ __all__ = [
     "shrunk",
     "welch",
 ]
+
+LARGE_FLEET = 4000
+"""Streams from which on the prior's guesses are so much alike that their average is taken for small p-values alone."""
 
 WHOLE_BELOW, NOTHING_ABOVE = 0.005, 0.01
 """p-values between which a large fleet passes from the average over the prior's guesses to its best guess alone: a
@@ -86,7 +89,7 @@ def moderated(
     t = _statistic(recent, prediction, sd, least=max(min_reference, 1 if prior.df > 0.0 else 2))
     p = _tail(t, prediction.m, prior.df, float("inf"))
     if prior.guesses:
-        is_large = t.size >= FEW
+        is_large = t.size >= LARGE_FLEET
         looked = np.flatnonzero(p < NOTHING_ABOVE if is_large else ~np.isnan(t))
         made = _averaged(recent, prediction, prior, looked)
         if is_large:
@@ -99,14 +102,15 @@ def moderated(
 def _statistic(recent: Floats, prediction: Prediction, sd: Floats, *, least: int) -> Floats:
     """Deviation from the prediction over its standard deviation, NaN with fewer than ``least`` reference batches."""
     t = recent - prediction.expected
-    constant = np.flatnonzero(~(sd > 0.0))  # or unknown
+    constant = np.flatnonzero(~(sd > 0.0) if len(sd) and not sd.min() > 0.0 else [])  # or unknown
     rise = t[constant]
     with np.errstate(divide="ignore", invalid="ignore"):
         t /= sd
     if len(constant):
         is_more = rise > np.maximum(1.0, np.abs(prediction.mean[constant])) * EQUAL
         t[constant] = np.where(np.isnan(rise + sd[constant]), np.nan, np.where(is_more, np.inf, -np.inf))
-    t[np.flatnonzero(prediction.m < least)] = np.nan
+    if len(t) and prediction.m.min() < least:
+        t[prediction.m < least] = np.nan
     return t
 
 

@@ -20,6 +20,9 @@ LONGEST_LAG = 63
 LONGEST_GAP = 15
 """Gap between neighbouring batches of a longer reference beyond which more distance does not count."""
 
+KEY_BITS = 63
+"""Bits of a whole number."""
+
 BLOCK = 12_288
 """Streams that are predicted at once (measured): their rows stay in the cache."""
 
@@ -171,14 +174,15 @@ def _groups(lags: Ints, dependence: Dependence) -> Iterator[tuple[Ints, Ints, In
 
 
 def _keys(lags: Ints, near: Ints) -> Ints:
-    """One number for every column of lags: bits where a row has one lag for all streams, else six bits a row."""
-    bits = 1 if bool(((lags == 0) | (lags == lags.max(axis=1)[:, None])).all()) else 6
-    if len(lags) * bits > LONGEST_LAG:
+    """One number for every column of lags: a bit for each row that has one lag for all streams, else the lags."""
+    is_bit = bool(((lags == 0) | (lags == lags.max(axis=1)[:, None])).all())
+    bits = 1 if is_bit else int(near.max()).bit_length()
+    if len(lags) * bits > KEY_BITS:
         return np.unique(near, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
     key = np.zeros(near.shape[1], dtype=np.int64)
     for row in near:
         key <<= bits
-        key |= (row > 0) if bits == 1 else row
+        key |= (row > 0) if is_bit else row
     return key
 
 
@@ -191,23 +195,18 @@ def _clipped(lags: Ints, dependence: Dependence) -> Ints:
     for row, lag in enumerate(lags):  # newest first
         member = lag > 0
         gap = lag - before
-        total = np.where(member, total + _shortened(gap, LONGEST_GAP, dependence), total)
+        total = np.where(member, total + dependence.shortened(gap, LONGEST_GAP), total)
         made[row] = np.where(member, total, 0)
         before = np.where(member, lag, before)
     return made
-
-
-def _shortened(gap: Ints, longest: int, dependence: Dependence) -> Ints:
-    """Gaps of more than ``longest`` batches shorter by whole seasons."""
-    return np.asarray(gap - dependence.season * -(-np.maximum(gap - longest, 0) // dependence.season))
 
 
 def _alike(values: Floats | Sequence[Floats], pattern: Pattern, gap: Ints) -> Prediction:
     """Predict streams with one pattern; ``gap`` (batches since the newest value) has shape (1,) or (streams,)."""
     m, n_streams = len(pattern.distances), _n_streams(values)
     nearest, farthest = (int(gap.min()), int(gap.max())) if n_streams else (1, 1)
-    gaps = _shortened(np.arange(nearest, farthest + 1), LONGEST_LAG, pattern.dependence)
-    which = None if len(gaps) == 1 else gaps.take(gap - nearest) - gaps.min()
+    gaps = pattern.dependence.shortened(np.arange(nearest, farthest + 1), LONGEST_LAG)
+    which = None if gaps.min() == gaps.max() else gaps.take(gap - nearest) - gaps.min()
     ahead = pattern.ahead(np.arange(gaps.min(), gaps.max() + 1))
     linear = np.vstack([pattern.mean[1:], ahead.weights[0, 1:], pattern.residual / np.sqrt(max(m - 1, 1))])
     made = np.empty((3, n_streams))

@@ -17,7 +17,7 @@ values are off by less than 8e-6, whatever t."""
 COARSE = 16
 """Steps between two values that are computed; those between are cubics (Hermite), off by less than 1e-6."""
 
-FEW = 4000
+FEW = 1000
 """Values below which a table costs more than it saves."""
 
 

@@ -64,7 +64,7 @@ def judge(memory: Memory, summary: BatchSummary, *, at: int, bad: Bools | None =
     verdicts = _verdicts(memory, batch, kernel, separation, cleaned, found, log_e)
     if len(batch.log_yards):
         _learn_coefficients(memory, batch, kernel, cleaned)
-    log_loss = batch.log_loss - separation.shift
+    log_loss = batch.log_loss - separation.shift if len(batch.log_yards) else cleaned
     memory.references.push(summary, log_loss, batch.log_yards, batch=at)
     if memory.evidence is not None:
         row = int(memory.references.newest()[0])
@@ -107,15 +107,14 @@ def _separated(memory: Memory, batch: Batch, kernel: Kernel) -> Separation:
     if not memory.settings.common:
         return memory.common.nothing()
     deviation = batch.tested - kernel.adaptive.expected
-    ready = np.isfinite(deviation)
-    ready &= batch.usable
     scale = kernel.scale
-    is_spread = ready & (scale > 0.0)
-    if not is_spread.any() and ready.any():  # one batch of past: the spread over the fleet must do
-        away = np.abs(deviation[ready] - np.median(deviation[ready]))
-        scale = np.full(memory.n_streams, SD_OF_MAD * float(np.median(away)))
-        is_spread = ready & (scale > 0.0)
-    found = memory.common.separate(deviation, scale, is_spread, batch=batch.at)
+    ready = batch.usable & (scale > 0.0)
+    if not ready.any():  # one batch of past: the spread over the fleet must do
+        known = deviation[batch.usable & np.isfinite(deviation)]
+        if len(known):
+            scale = np.full(memory.n_streams, SD_OF_MAD * float(np.median(np.abs(known - np.median(known)))))
+            ready = batch.usable & (scale > 0.0)
+    found = memory.common.separate(deviation, scale, ready, batch=batch.at)
     return found if memory.settings.subtract_common else replace(found, shift=np.zeros_like(found.shift))
 
 

@@ -1,5 +1,6 @@
 """One comparison of a batch with both references, for live and for sham streams alike."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -7,10 +8,9 @@ import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.judge import either
-from mlma.core.loss_tests import Prior, fit_prior, moderated, predicted_sd
+from mlma.core.loss_tests import LARGE_FLEET, Prior, fit_prior, moderated, predicted_sd
 from mlma.core.prediction import Dependence, Prediction, predict
 from mlma.core.settings import ReferencePolicy, TestingSettings
-from mlma.core.student import FEW
 from mlma.monitor.membership import is_nested, nested_by_policy, predict_adaptive, predict_anchored
 from mlma.monitor.references import References
 from mlma.monitor.sham import Segments
@@ -35,7 +35,8 @@ class Kernel:
     scale, anchored_scale
         Shape (streams,), standard deviations of the predictions' errors; NaN without a reference.
     nested
-        Shape (streams,): every batch of the anchored reference is in the adaptive one.
+        Says for some streams (indices) whether every batch of the anchored reference is in the adaptive one; to be
+        asked before the batch is remembered.
     """
 
     settings: TestingSettings
@@ -45,7 +46,7 @@ class Kernel:
     prior: Prior
     scale: Floats
     anchored_scale: Floats
-    nested: Bools
+    nested: Callable[[Ints], Bools]
 
     @classmethod
     def make(
@@ -58,7 +59,7 @@ class Kernel:
         return cls(
             settings=settings, dependence=dependence, adaptive=adaptive, anchored=anchored, prior=prior,
             scale=predicted_sd(adaptive, prior), anchored_scale=predicted_sd(anchored, prior),
-            nested=is_nested(references, adaptive.m),
+            nested=lambda some: is_nested(references, adaptive.m[some], some),
         )  # fmt: skip
 
     def compare(self, tested: Floats) -> "Comparison":
@@ -74,7 +75,7 @@ class Kernel:
         """Both references together, from the p-values against each of them."""
 
         def correlations(some: Ints) -> Floats:
-            return correlation(self.adaptive, self.anchored, self.nested, self.prior.df, some)
+            return correlation(self.adaptive, self.anchored, self.nested(some), self.prior.df, some)
 
         return Comparison(
             p_adaptive,
@@ -101,7 +102,7 @@ class Kernel:
 
         recent = values(segments.at)
         # The guesses of a large fleet agree about p-values around alpha, and no others count here.
-        prior = self.prior if len(self.scale) < FEW else replace(self.prior, guesses=())
+        prior = self.prior if len(self.scale) < LARGE_FLEET else replace(self.prior, guesses=())
         p, predictions = [], []
         for at in self._sham_references(segments):
             member = (at >= segments.start) & (at < segments.at)
@@ -151,14 +152,14 @@ class Comparison(NamedTuple):
 def correlation(
     wide: Prediction, narrow: Prediction, nested: Bools, prior_df: float, some: Ints | slice = slice(None)
 ) -> Floats:
-    """Correlation of the test statistics of two predictions of one batch, shape (streams,), at least; of some streams.
+    """Correlation of the test statistics of two predictions of one batch, at least; of some streams, as ``nested`` is.
 
     Where the reference of ``narrow`` is part of that of ``wide``, the error of the better prediction is uncorrelated
     with the difference between both (Gauss and Markov), so that the errors correlate by the ratio of their standard
     deviations; what the two estimates of variance differ by beyond that, counted at two standard deviations, comes
     off. Elsewhere the batch itself is what both share, and what their references share is left out.
     """
-    factor, other_factor, nested = wide.factor[some], narrow.factor[some], nested[some]
+    factor, other_factor = wide.factor[some], narrow.factor[some]
     with np.errstate(invalid="ignore", divide="ignore"):
         made = (wide.own[some] + narrow.own[some] - 1.0) / np.sqrt(factor * other_factor)
         if nested.any():

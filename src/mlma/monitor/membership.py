@@ -40,8 +40,11 @@ def predict_adaptive(references: References, at: int, beta: Floats, dependence: 
         is_other |= references.excluded[usual].any(axis=0)
     others = np.flatnonzero(is_other)
     if len(others):
-        lags = _newest_lags(references, at, rows, others)
-        made = made.replaced(others, predict(references.values(rows, beta, others), lags, dependence))
+        part = references.values(rows, beta, others)
+        valid = np.isfinite(part)
+        if references.excluded is not None:
+            valid &= ~references.excluded.take(others, axis=1)[rows]
+        made = made.replaced(others, predict(part, _newest_lags(references, at, rows, valid), dependence))
     return made
 
 
@@ -57,7 +60,7 @@ def adaptive_lags(references: References, at: int) -> Ints:
         return _frozen_lags(references, at, settings.reference_size)
     rows = references.newest()
     if settings.reference is not ReferencePolicy.BEST:
-        return _newest_lags(references, at, rows)
+        return _newest_lags(references, at, rows, _valid(references, rows))
     past = np.where(_valid(references, rows), references.log_loss[rows], np.nan)[::-1].T
     since = np.full(references.n_streams, NEVER, dtype=np.int64)
     members = reference.membership(
@@ -71,13 +74,13 @@ def anchored_lags(references: References, at: int) -> Ints:
     return _frozen_lags(references, at, references.settings.anchored_size)
 
 
-def is_nested(references: References, m: Ints) -> Bools:
-    """Whether the anchored reference is part of the adaptive one, which has ``m`` batches; shape (streams,)."""
+def is_nested(references: References, m: Ints, streams: Ints) -> Bools:
+    """Whether the anchored reference of streams is part of the adaptive one, which has ``m`` batches; (streams,)."""
     size, rows = _size(references), references.newest()
     oldest = references.batches[rows[:size][-1]] if len(rows) else NEVER
     inside = m < size
     if len(references.first_batch):
-        inside |= references.first_batch[0] >= oldest
+        inside |= references.first_batch[0][streams] >= oldest
     return nested_by_policy(references.settings, inside)
 
 
@@ -118,19 +121,17 @@ def _rows(logs: Floats, yards: Floats, rows: Ints, beta: Floats) -> Floats | Seq
     return [logs[row] for row in rows]
 
 
-def _valid(references: References, rows: Ints, streams: Ints | slice = EVERYONE) -> Bools:
+def _valid(references: References, rows: Ints, streams: slice = EVERYONE) -> Bools:
     """Whether a row of the ring may be in a stream's reference, shape (rows, streams)."""
-    pick = (rows, streams) if isinstance(streams, slice) else (rows[:, None], streams)
-    valid = np.isfinite(references.log_loss[pick])
+    valid = np.isfinite(references.log_loss[rows, streams])
     for yard in references.log_yardsticks:
-        valid &= np.isfinite(yard[pick])
+        valid &= np.isfinite(yard[rows, streams])
     if references.excluded is not None:
-        valid &= ~references.excluded[pick]
+        valid &= ~references.excluded[rows, streams]
     return valid
 
 
-def _newest_lags(references: References, at: int, rows: Ints, streams: Ints | slice = EVERYONE) -> Ints:
-    valid = _valid(references, rows, streams)
+def _newest_lags(references: References, at: int, rows: Ints, valid: Bools) -> Ints:
     is_member = valid & (np.cumsum(valid, axis=0, dtype=np.int16) <= _size(references))
     return lags_of(references.batches[rows], at, is_member)
 

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from mlma.core.loss_tests import (
+    LARGE_FLEET,
     NO_PRIOR,
     Guess,
     Prior,
@@ -16,7 +17,6 @@ from mlma.core.loss_tests import (
     welch,
 )
 from mlma.core.prediction import Prediction, predict
-from mlma.core.student import FEW
 
 INF = float("inf")
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}
@@ -241,7 +241,7 @@ def _tested(x):
 
 
 def test_a_large_fleet_averages_over_the_guesses_far_out_only():
-    x = _fleet(11, streams=2 * FEW, m=3, d0=4.0)
+    x = _fleet(11, streams=2 * LARGE_FLEET, m=3, d0=4.0)
     made = predict(x[:-1][::-1], np.arange(1, len(x)))
     prior = fit_prior(made.variance, made.m - 1.0)
     large = moderated(x[-1], made, prior).p_value
