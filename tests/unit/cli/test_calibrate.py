@@ -14,7 +14,7 @@ REPLAYED = "--batch 2d --train-window 14d --model ridge --executor inline --quic
 
 
 def run(*words):
-    return CliRunner().invoke(app, ["calibrate", *map(str, words)])
+    return CliRunner().invoke(app, ["calibrate", *map(str, words)], env={"COLUMNS": "160"})
 
 
 @pytest.fixture(scope="module")

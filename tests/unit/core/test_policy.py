@@ -4,35 +4,34 @@ import pytest
 from mlma.core.blocks import ACTIONS, REASON_CODE, REASONS
 from mlma.core.decisions import Action, Reason
 from mlma.core.errors import ConfigError
-from mlma.core.judge import Verdict
-from mlma.core.policy import Policy, PolicyKind, parse, propose
+from mlma.core.policy import Policy, PolicyKind, Signals, parse, propose
 
 TESTED = (
     Reason.WITHIN_REFERENCE, Reason.NOT_READY, Reason.NO_OUTCOMES, Reason.BAD_DATA, Reason.ALARM_ADAPTIVE,
-    Reason.ALARM_ANCHORED, Reason.ALARM_BOTH, Reason.SMALL_EFFECT,
+    Reason.ALARM_ANCHORED, Reason.ALARM_BOTH, Reason.SMALL_EFFECT, Reason.INCIDENT,
 )  # fmt: skip
 ALARMS = {Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH}
 
 
-def verdict(reason: Reason) -> Verdict:
-    return Verdict(
-        p_value=np.array([0.01]),
-        effect=np.array([0.3]),
+def proposed(
+    text: str,
+    reason: Reason,
+    *,
+    has_version: bool = True,
+    age: int = 1,
+    failed: bool = False,
+    armed: bool = True,
+) -> tuple[Action, Reason]:
+    signals = Signals(
         alarm=np.array([reason in ALARMS]),
         reason=np.array([REASON_CODE[reason]], dtype=np.int8),
-    )
-
-
-def proposed(
-    text: str, reason: Reason, *, has_version: bool = True, age: int = 1, failed: bool = False
-) -> tuple[Action, Reason]:
-    made = propose(
-        parse(text),
-        verdict(reason),
         has_version=np.array([has_version]),
         age=np.array([age]),
         failed=np.array([failed]),
+        armed=armed,
+        fallback_every=5,
     )
+    made = propose(parse(text), signals)
     return ACTIONS[made.action[0]], REASONS[made.reason[0]]
 
 
@@ -51,6 +50,11 @@ TABLE = [
     ("mlma", Reason.WITHIN_REFERENCE, {"failed": True}, RETRAIN, Reason.MODEL_FAILED),
     ("mlma", Reason.NOT_READY, {"failed": True}, RETRAIN, Reason.MODEL_FAILED),
     ("mlma", Reason.ALARM_ANCHORED, {"failed": True}, RETRAIN, Reason.ALARM_ANCHORED),
+    ("mlma", Reason.UNCERTIFIED, {"armed": False, "age": 4}, KEEP, Reason.UNCERTIFIED),
+    ("mlma", Reason.UNCERTIFIED, {"armed": False, "age": 5}, RETRAIN, Reason.UNCERTIFIED),
+    ("mlma", Reason.WITHIN_REFERENCE, {"armed": False, "age": 4}, KEEP, Reason.WITHIN_REFERENCE),
+    ("mlma", Reason.WITHIN_REFERENCE, {"armed": False, "age": 5}, RETRAIN, Reason.UNCERTIFIED),
+    ("mlma", Reason.WITHIN_REFERENCE, {"armed": True, "age": 99}, KEEP, Reason.WITHIN_REFERENCE),
     *((p, Reason.ALARM_BOTH, {"has_version": False}, TRAIN, Reason.NO_VERSION) for p in ("never", "always", "mlma")),
     ("calendar:2", Reason.NO_OUTCOMES, {"has_version": False, "age": 99}, TRAIN, Reason.NO_VERSION),
 ]
@@ -64,7 +68,7 @@ def test_each_policy_proposes_with_its_reason(
 
 
 def test_the_table_has_a_row_for_every_reason_that_a_proposal_can_have() -> None:
-    wanted = {*TESTED, Reason.NO_VERSION, Reason.CALENDAR, Reason.ALWAYS, Reason.MODEL_FAILED}
+    wanted = {*TESTED, Reason.UNCERTIFIED, Reason.NO_VERSION, Reason.CALENDAR, Reason.ALWAYS, Reason.MODEL_FAILED}
     assert {row[4] for row in TABLE} == wanted
 
 

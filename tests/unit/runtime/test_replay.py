@@ -43,7 +43,7 @@ def write(path: Path, y: np.ndarray, *, names: list[str] | None = None, lines: l
 def request(data: Path, **changed: object) -> ReplayRequest:
     asked = ReplayRequest(
         data=data, frequency="1h", horizon="6h", batch="1d", train_window=f"{WINDOW}d", model=TINY, executor="inline",
-        policies=POLICIES,
+        policies=POLICIES, settings={"testing.yardstick": "none"},  # the break spoils seasonal naive as well
     )  # fmt: skip
     return replace(asked, **changed)  # type: ignore[arg-type]
 
