@@ -15,7 +15,7 @@ from benchmarks.workload import Batch
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.loss_tests import LARGE_FLEET, NOTHING_ABOVE, WHOLE_BELOW, Prior, fit_prior
 from mlma.core.settings import TestingSettings
-from mlma.monitor.prior_memory import SAMPLE
+from mlma.monitor.kernel import SAMPLE
 from mlma.monitor.monitor import LossMonitor
 from mlma.monitor.verdicts import Verdicts
 

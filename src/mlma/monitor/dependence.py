@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlma.core.blocks import Floats
 from mlma.core.correlation import fit_correlation, fit_repetition
-from mlma.core.loss_tests import NO_PRIOR, Prior, fit_prior, shrunk
+from mlma.core.loss_tests import Prior, fit_prior, shrunk
 from mlma.core.prediction import Dependence, predict
 
 MEMORY = 0.9
@@ -24,18 +24,20 @@ PRIOR_OBSERVATIONS = 50.0
 MOST_BATCHES = 9
 
 EVERY = 4
-"""Batches after which the newest `MOST_BATCHES` are looked at again; in between most are the same. Other things
-that are done at every fourth batch are done at others."""
+"""Batches after which the newest `MOST_BATCHES` are looked at again; in between most are the same."""
 
 STEPS = 200.0
 """Estimates are rounded to so many steps, so that matrices that depend on them are made once."""
 
-STATE = ("lagged", "lagged_weight", "same", "other", "repeat_weight")
+STATE = ("lagged", "lagged_weight", "same", "other", "repeat_weight", "prior_df", "prior_variance")
 
 
 @dataclass
 class DependenceMemory:
-    """Weighted means of the estimates at past batches, shrunk towards independence."""
+    """Weighted means of the estimates at past batches, shrunk towards independence.
+
+    ``prior_df`` and ``prior_variance`` are what the batch before knew about the variance between batches.
+    """
 
     season: int = 1
     lagged: float = 0.0
@@ -43,6 +45,8 @@ class DependenceMemory:
     same: float = 0.0
     other: float = 0.0
     repeat_weight: float = 0.0
+    prior_df: float = 0.0
+    prior_variance: float = 0.0
 
     @property
     def n_batches(self) -> int:
@@ -64,17 +68,15 @@ class DependenceMemory:
 
     def is_due(self, at: int, n_past: int) -> bool:
         """Whether to `learn` at batch ``at``, with so many batches before: not always when hardly any would be new."""
-        return n_past < self.n_batches or at % EVERY == 1
+        return n_past < self.n_batches or at % EVERY == 0
 
-    def learn(self, values: Floats, prior: Prior = NO_PRIOR) -> None:
+    def learn(self, values: Floats) -> None:
         """Take in the newest batches.
 
         Parameters
         ----------
         values
             Shape (batches, streams), consecutive, in order of time; streams may have missing ones at the start.
-        prior
-            What the batch before knew about the variance between batches, if anything.
         """
         known = np.isfinite(values)
         run = np.where(known[::-1].all(axis=0), len(known), np.argmin(known[::-1], axis=0))
@@ -86,26 +88,26 @@ class DependenceMemory:
         n = int(lengths[np.argmax(counts)])
         if counts.max() == 0:
             return
-        series, variance = self._usable(values, run, n, prior)
+        series, variance = self._usable(values, run, n)
         rho, weight = fit_correlation(series, variance)
         memory, weight = (MEMORY, weight) if len(values) <= self.n_batches else (MEMORY**EVERY, weight * STAND_FOR)
         self.lagged = memory * self.lagged + weight * rho
         self.lagged_weight = memory * self.lagged_weight + weight
         if self.season > 1 and np.any(run > self.season):
-            series, variance = self._usable(values, run, self.season + 1, prior)
+            series, variance = self._usable(values, run, self.season + 1)
             same, other = fit_repetition(series, variance, self.season)
             streams = series.shape[1] * (STAND_FOR if len(values) > self.n_batches else 1.0)
             self.same = memory * self.same + streams * same
             self.other = memory * self.other + streams * other
             self.repeat_weight = memory * self.repeat_weight + streams
 
-    def _usable(self, values: Floats, run: NDArray[np.int64], n: int, prior: Prior) -> tuple[Floats, Floats]:
+    def _usable(self, values: Floats, run: NDArray[np.int64], n: int) -> tuple[Floats, Floats]:
         """The newest n batches of the streams that have them, and their moderated variance."""
         series = values[-n:][:, run >= n]
         own = predict(series[::-1], np.arange(1, n + 1), self.now)
-        if n < MOST_BATCHES or prior == NO_PRIOR:  # else the one that is known is as good, and much cheaper
-            prior = fit_prior(own.variance, np.full(series.shape[1], n - 1.0))
-        variance = shrunk(own, prior)
+        is_known = n == MOST_BATCHES and self.prior_variance > 0.0  # as good as the one of now, and much cheaper
+        prior = Prior(df=self.prior_df, variance=self.prior_variance)
+        variance = shrunk(own, prior if is_known else fit_prior(own.variance, np.full(series.shape[1], n - 1.0)))
         return series, np.where(variance > 0.0, variance, np.inf)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
