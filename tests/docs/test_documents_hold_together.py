@@ -11,7 +11,7 @@ from tests.docs.documents import ADRS, GLOSSARY, README, REPOSITORY, anchor, doc
 OUTSIDE = ("http://", "https://", "mailto:")
 PRIVATE = re.compile(
     r"""(?<![\w.])/(work|root|home|Users|mnt|tmp)/   # a path of some machine
-      | index-url | find-links | trusted-host        # where packages come from is everyone's own affair
+      | index[-]url | find[-]links | trusted[-]host  # where packages come from is everyone's own affair
       | \bpypi\. | /simple/ | artifactory | nexus
     """,
     re.VERBOSE | re.IGNORECASE,
