@@ -49,6 +49,14 @@ class FleetRule(StrEnum):
     ONLINE = "online"  # false discovery rate over all batches together
 
 
+class Serve(StrEnum):
+    """Which members of a stream's pool its forecasts are made of."""
+
+    BLEND = "blend"  # all of them, weighted by their recent losses
+    CHAMPION = "champion"  # one version, which beat the one before
+    LATEST = "latest"  # the newest version, without a comparison (baselines only)
+
+
 class Yardstick(StrEnum):
     """What the tested loss is measured against."""
 
@@ -99,6 +107,9 @@ class LifeSettings:
     cooldown: int = 2  # batches after a training before the next one
     fallback_every: int = 13  # batches after a training until the next one, while the test is not armed
     proof: bool = True  # False: the latest version serves without a comparison (baselines only)
+    serve: Serve = Serve.CHAMPION
+    pool_size: int = 8  # trained versions of a stream that go on forecasting
+    price: float = 0.3  # of a training: the relative loss, summed over batches, that it must save
     promotion_floor: float = 0.0  # relative gain on the held-out targets that a challenger must show
     training_deadline: timedelta = timedelta(minutes=30)
     max_attempts: int = 3

@@ -36,6 +36,7 @@ class Costs:
     """CPU seconds and counts since the engine was opened."""
 
     train_cpu_s: float = 0.0
+    evergreen_cpu_s: float = 0.0  # refits of the evergreen members
     predict_cpu_s: float = 0.0
     spared_cpu_s: float = 0.0  # part of predict_cpu_s that a memo of forecasts has spared
     trainings: int = 0
