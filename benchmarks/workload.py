@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlma.adapters.checkpoints import NoCheckpoints
-from mlma.adapters.history import MemoryHistory
+from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
 from mlma.core import policy
 from mlma.core.blocks import Bools, Floats, ForecastBlock, LossBlock, ObservationBlock

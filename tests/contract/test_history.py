@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mlma.adapters.history import MemoryHistory, ParquetHistory
+from mlma.adapters.history import ParquetHistory
+from mlma.adapters.memory_history import MemoryHistory
 from mlma.core.blocks import ForecastBlock, LossBlock, ObservationBlock
 from mlma.core.errors import StoreError
 from mlma.runtime.ports import History

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlma.adapters.artifacts import MemoryArtifacts
-from mlma.adapters.history import MemoryHistory
+from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
 from mlma.core.decisions import OverrideKind, RequestKind
 from mlma.core.settings import Yardstick

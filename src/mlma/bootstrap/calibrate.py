@@ -126,7 +126,7 @@ def _replayed(
 ) -> "LossData":
     """Losses of forecasts whose models were trained once, in a replay of the data."""
     from mlma.adapters.checkpoints import NoCheckpoints
-    from mlma.adapters.history import MemoryHistory
+    from mlma.adapters.memory_history import MemoryHistory
     from mlma.adapters.sources.files import ColumnMapping, read_file
     from mlma.adapters.sources.loss_files import files_in
     from mlma.adapters.store import SqlStore

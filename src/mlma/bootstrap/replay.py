@@ -26,7 +26,7 @@ def run_replay(
 ) -> "ReplayReport":
     """Replay recorded data under several policies. Raises SourceError, ConfigError or ModelError."""
     from mlma.adapters.checkpoints import NoCheckpoints
-    from mlma.adapters.history import MemoryHistory
+    from mlma.adapters.memory_history import MemoryHistory
     from mlma.adapters.sources.files import ColumnMapping, read_file
     from mlma.adapters.store import SqlStore
     from mlma.core import policy

@@ -20,6 +20,7 @@ from mlma.core.settings import (
     LossTestName,
     ModelSettings,
     ReferencePolicy,
+    Serve,
     TestingSettings,
     Yardstick,
 )
@@ -208,6 +209,16 @@ class LifeSection(Section):
     )
     proof: bool = Field(
         _LIFE.proof, description="true: a candidate serves only if it beats the champion; false: the latest serves"
+    )
+    serve: Serve = Field(_LIFE.serve, description="blend, champion or latest: what forecasts are made of")
+    pool_size: int = Field(
+        _LIFE.pool_size, ge=1, le=64, description="trained versions of a stream that go on forecasting, from 1"
+    )
+    price: float = Field(
+        _LIFE.price,
+        ge=0,
+        description="of a training: the relative loss, summed over batches, that it must save (0.3: it pays when it "
+        "saves 3 % of the stream's loss for 10 batches), from 0",
     )
     promotion_floor: float = Field(
         _LIFE.promotion_floor, ge=0, lt=1, description="relative gain that a candidate must show, in [0, 1)"

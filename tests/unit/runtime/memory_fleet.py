@@ -7,7 +7,7 @@ import numpy as np
 
 from mlma.adapters.artifacts import MemoryArtifacts
 from mlma.adapters.checkpoints import NoCheckpoints
-from mlma.adapters.history import MemoryHistory
+from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
 from mlma.core import policy
 from mlma.core.decisions import OverrideKind, Phase, RequestKind

@@ -16,7 +16,7 @@ import structlog
 
 from mlma.adapters.artifacts import MemoryArtifacts
 from mlma.adapters.checkpoints import NoCheckpoints
-from mlma.adapters.history import MemoryHistory
+from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
 from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError, StoreError
 from mlma.core.records import Lease

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from mlma.adapters.history import MemoryHistory
+from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
 from mlma.core.blocks import LossBlock
 from mlma.core.commit import Commit

@@ -1,0 +1,89 @@
+"""Observations, forecasts and losses by shard in memory: what a replay needs, gone with the process."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlma.core.blocks import Bools, ForecastBlock, Ints, LossBlock, ObservationBlock
+
+
+@dataclass(frozen=True)
+class MemoryHistory:
+    """Fulfils the History port; blocks are kept, not copied."""
+
+    _observations: dict[int, dict[int, ObservationBlock]] = field(default_factory=dict)
+    _forecasts: dict[int, dict[tuple[int, int], ForecastBlock]] = field(default_factory=dict)
+    _losses: dict[int, dict[int, LossBlock]] = field(default_factory=dict)
+
+    def append_observations(self, seq: int, shard: int, block: ObservationBlock) -> None:
+        """Keep what file ``seq`` brought for a shard."""
+        self._observations.setdefault(shard, {})[seq] = block
+
+    def observations(
+        self, shard: int, *, after_seq: int, up_to_seq: int, first_slot: int, stream_id: int | None = None
+    ) -> list[tuple[int, ObservationBlock]]:
+        """Return (seq, block) in order of seq, without earlier slots and empty blocks."""
+        found = []
+        for seq, block in sorted(self._observations.get(shard, {}).items()):
+            if after_seq < seq <= up_to_seq:
+                keep = (block.slot >= first_slot) & _is_stream(block.stream_id, stream_id)
+                if keep.any():
+                    cut = ObservationBlock(stream_id=block.stream_id[keep], slot=block.slot[keep], y=block.y[keep])
+                    found.append((seq, block if keep.all() else cut))
+        return found
+
+    def discard_observations_after(self, seq: int) -> None:
+        """Forget observations of later files, in all shards."""
+        for blocks in self._observations.values():
+            for later in [key for key in blocks if key > seq]:
+                del blocks[later]
+
+    def append_forecasts(self, shard: int, block: ForecastBlock) -> None:
+        """Keep forecasts of a run of origins."""
+        self._forecasts.setdefault(shard, {})[block.origin_first, block.origin_last] = block
+
+    def forecasts(
+        self, shard: int, *, first_slot: int, last_slot: int, stream_id: int | None = None
+    ) -> list[ForecastBlock]:
+        """Return blocks in order of origin, cut to the targets in [first_slot, last_slot]."""
+        found = []
+        for _, block in sorted(self._forecasts.get(shard, {}).items(), key=lambda item: item[0]):
+            keep = (block.slot >= first_slot) & (block.slot <= last_slot)
+            keep &= _is_stream(block.stream_id, stream_id)
+            if keep.any():
+                cut = ForecastBlock(
+                    origin_first=block.origin_first,
+                    origin_last=block.origin_last,
+                    stream_id=block.stream_id[keep],
+                    slot=block.slot[keep],
+                    forecast=block.forecast[keep],
+                    naive=block.naive[keep],
+                    version=block.version[keep],
+                    versions=block.versions,
+                )
+                found.append(block if keep.all() else cut)
+        return found
+
+    def append_losses(self, shard: int, block: LossBlock) -> None:
+        """Keep one batch."""
+        self._losses.setdefault(shard, {})[block.batch] = block
+
+    def losses(self, shard: int, *, first_batch: int, last_batch: int, stream_id: int | None = None) -> list[LossBlock]:
+        """Return the existing blocks of the batches in [first_batch, last_batch], in order."""
+        found = []
+        for batch, block in sorted(self._losses.get(shard, {}).items()):
+            keep = _is_stream(block.stream_ids, stream_id)
+            if first_batch <= batch <= last_batch and (stream_id is None or keep.any()):
+                cut = LossBlock(
+                    batch=batch,
+                    stream_ids=block.stream_ids[keep],
+                    y=block.y[keep],
+                    forecast=block.forecast[keep],
+                    naive=block.naive[keep],
+                )
+                found.append(block if stream_id is None else cut)
+        return found
+
+
+def _is_stream(stream_ids: Ints, stream_id: int | None) -> Bools:
+    return np.ones(len(stream_ids), dtype=np.bool_) if stream_id is None else stream_ids == stream_id
