@@ -9,7 +9,7 @@ import pytest
 
 from mlma.adapters.history import ParquetHistory
 from mlma.adapters.memory_history import MemoryHistory
-from mlma.core.blocks import ForecastBlock, LossBlock, ObservationBlock
+from mlma.core.blocks import ForecastBlock, LossBlock, MemberBlock, ObservationBlock, PoolBlock, RefitBlock
 from mlma.core.errors import StoreError
 from mlma.runtime.ports import History
 
@@ -203,3 +203,64 @@ def test_a_write_that_fails_leaves_the_former_content(on_disk, monkeypatch):
     with pytest.raises(StoreError, match="No space left"):
         on_disk.append_observations(1, 0, observed([2]))
     assert [b.slot.tolist() for _, b in read(on_disk)] == [[1]]
+
+
+def member_block(origin, weight=0.5):
+    return MemberBlock(
+        origin_first=origin,
+        origin_last=origin + 3,
+        stream_id=np.array([0, 0, 4]),
+        seat=np.array([0, 2, 0]),
+        member=np.array([0, 1, 0]),
+        members=("naive", "0-3-0"),
+        weight=np.array([weight, 1 - weight, 1.0]),
+        forecast=np.array([[1.0, np.nan], [2.0, 3.0], [np.nan, np.nan]]),
+    )
+
+
+def pool_block(batch):
+    return PoolBlock(
+        batch=batch,
+        stream_id=np.array([0, 0, 4]),
+        seat=np.array([0, 2, 0]),
+        member=np.array([0, 1, 0]),
+        members=("naive", "0-3-0"),
+        loss=np.array([1.0, np.nan, 3.0]),
+        recent=np.array([1.5, np.nan, 2.0]),
+        weight=np.array([0.25, 0.75, 1.0]),
+    )
+
+
+def assert_same_block(found, wanted):
+    for name in wanted.__dataclass_fields__:
+        value = getattr(wanted, name)
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(getattr(found, name), value)
+        else:
+            assert getattr(found, name) == value
+
+
+def test_members_come_back_in_order_of_origin_with_their_weights(history):
+    for origin in (6, 3, 9):
+        history.append_members(1, member_block(origin, weight=origin / 10))
+    found = history.members(1, first_origin=3, last_origin=9)
+    assert [block.origin_first for block in found] == [3, 6]
+    assert_same_block(found[0], member_block(3, weight=0.3))
+    assert history.members(0, first_origin=0, last_origin=99) == []
+
+
+def test_pools_of_a_batch_come_back_whole_or_for_one_stream(history):
+    history.append_pool(pool_block(7))
+    assert_same_block(history.pool(7), pool_block(7))
+    assert history.pool(7, stream_id=4).recent.tolist() == [2.0]
+    assert history.pool(8) is None
+
+
+def test_what_evergreen_members_learned_comes_back_as_it_was(history):
+    learned = RefitBlock(
+        batch=5, stream_ids=np.array([1, 3]), families=("ridge", "damped"), parameters=np.arange(12.0).reshape(2, 2, 3)
+    )
+    history.append_refit(1, learned)
+    assert_same_block(history.refit(1, 5), learned)
+    assert history.refit(1, 4) is None
+    assert history.refit(0, 5) is None

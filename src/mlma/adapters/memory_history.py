@@ -4,7 +4,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlma.core.blocks import Bools, ForecastBlock, Ints, LossBlock, ObservationBlock
+from mlma.core.blocks import (
+    Bools,
+    ForecastBlock,
+    Ints,
+    LossBlock,
+    MemberBlock,
+    ObservationBlock,
+    PoolBlock,
+    RefitBlock,
+)
+
+NEWEST = 64
+"""Blocks of members and of refits that are kept; only a shard that was lost asks for them again."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +26,9 @@ class MemoryHistory:
     _observations: dict[int, dict[int, ObservationBlock]] = field(default_factory=dict)
     _forecasts: dict[int, dict[tuple[int, int], ForecastBlock]] = field(default_factory=dict)
     _losses: dict[int, dict[int, LossBlock]] = field(default_factory=dict)
+    _members: dict[int, dict[tuple[int, int], MemberBlock]] = field(default_factory=dict)
+    _refits: dict[int, dict[int, RefitBlock]] = field(default_factory=dict)
+    _pools: dict[int, PoolBlock] = field(default_factory=dict)
 
     def append_observations(self, seq: int, shard: int, block: ObservationBlock) -> None:
         """Keep what file ``seq`` brought for a shard."""
@@ -83,6 +98,50 @@ class MemoryHistory:
                 )
                 found.append(block if stream_id is None else cut)
         return found
+
+    def append_members(self, shard: int, block: MemberBlock) -> None:
+        """Keep the forecasts of all members for a run of origins."""
+        kept = self._members.setdefault(shard, {})
+        kept[block.origin_first, block.origin_last] = block
+        while len(kept) > NEWEST:
+            del kept[min(kept)]
+
+    def members(self, shard: int, *, first_origin: int, last_origin: int) -> list[MemberBlock]:
+        """Return the blocks whose origins lie in [first_origin, last_origin], in order."""
+        kept = sorted(self._members.get(shard, {}).items(), key=lambda item: item[0])
+        return [block for (first, last), block in kept if first_origin <= first and last <= last_origin]
+
+    def append_pool(self, block: PoolBlock) -> None:
+        """Keep the pools of the fleet as they are after a batch."""
+        self._pools[block.batch] = block
+
+    def pool(self, batch: int, *, stream_id: int | None = None) -> PoolBlock | None:
+        """Return the pools after a batch, None when there are none."""
+        block = self._pools.get(batch)
+        if block is None or stream_id is None:
+            return block
+        keep = block.stream_id == stream_id
+        return PoolBlock(
+            batch=batch,
+            stream_id=block.stream_id[keep],
+            seat=block.seat[keep],
+            member=block.member[keep],
+            members=block.members,
+            loss=block.loss[keep],
+            recent=block.recent[keep],
+            weight=block.weight[keep],
+        )
+
+    def append_refit(self, shard: int, block: RefitBlock) -> None:
+        """Keep what the evergreen members learned after a batch."""
+        kept = self._refits.setdefault(shard, {})
+        kept[block.batch] = block
+        while len(kept) > NEWEST:
+            del kept[min(kept)]
+
+    def refit(self, shard: int, batch: int) -> RefitBlock | None:
+        """Return what the evergreen members learned after a batch, None when nothing was."""
+        return self._refits.get(shard, {}).get(batch)
 
 
 def _is_stream(stream_ids: Ints, stream_id: int | None) -> Bools:

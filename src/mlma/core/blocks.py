@@ -55,6 +55,50 @@ class ForecastBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberBlock:
+    """Forecasts of every member of the pools of one shard, with the weights they were served at; m rows.
+
+    ``member`` indexes ``members``. The targets are those of the origins from the first to the last.
+    """
+
+    origin_first: int  # first and last origin (slots) of the block
+    origin_last: int
+    stream_id: Ints  # (m,)
+    seat: Ints  # (m,) position in the stream's pool
+    member: Ints  # (m,)
+    members: tuple[str, ...]
+    weight: Floats  # (m,)
+    forecast: Floats  # (m, targets); NaN where the member gave none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolBlock:
+    """The pools of the fleet after a batch was scored: who sits where, with what losses; m rows.
+
+    ``member`` indexes ``members``.
+    """
+
+    batch: int
+    stream_id: Ints  # (m,)
+    seat: Ints  # (m,) position in the stream's pool
+    member: Ints  # (m,)
+    members: tuple[str, ...]
+    loss: Floats  # (m,) mean over the batch; NaN where it gave too few forecasts
+    recent: Floats  # (m,) exponential mean of these over the batches
+    weight: Floats  # (m,) from the next batch on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefitBlock:
+    """What the evergreen members of one shard learned after a batch."""
+
+    batch: int
+    stream_ids: Ints  # (streams,)
+    families: tuple[str, ...]
+    parameters: Floats  # (streams, families, parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LossBlock:
     """One batch of one shard, arrays of shape (streams, batch slots); NaN where outcome or forecast is missing."""
 

@@ -6,7 +6,15 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from mlma.core.blocks import ForecastBlock, LossBlock, ObservationBlock, PeriodTotals
+from mlma.core.blocks import (
+    ForecastBlock,
+    LossBlock,
+    MemberBlock,
+    ObservationBlock,
+    PeriodTotals,
+    PoolBlock,
+    RefitBlock,
+)
 from mlma.core.commit import Commit
 from mlma.core.decisions import EffectStatus, Phase
 from mlma.core.records import (
@@ -174,6 +182,24 @@ class History(Protocol):
 
     def losses(self, shard: int, *, first_batch: int, last_batch: int, stream_id: int | None = None) -> list[LossBlock]:
         """Blocks of the batches in [first_batch, last_batch] that exist, in order, of one stream or of all."""
+
+    def append_members(self, shard: int, block: MemberBlock) -> None:
+        """Store the forecasts of all members of the pools, with their weights."""
+
+    def members(self, shard: int, *, first_origin: int, last_origin: int) -> list[MemberBlock]:
+        """Blocks whose origins lie in [first_origin, last_origin], in order; those of long ago may be forgotten."""
+
+    def append_pool(self, block: PoolBlock) -> None:
+        """Store the pools of the fleet as they are after a batch."""
+
+    def pool(self, batch: int, *, stream_id: int | None = None) -> PoolBlock | None:
+        """Pools after a batch, of one stream or of all; None when there are none."""
+
+    def append_refit(self, shard: int, block: RefitBlock) -> None:
+        """Store what the evergreen members learned after a batch."""
+
+    def refit(self, shard: int, batch: int) -> RefitBlock | None:
+        """What they learned after a batch, None when nothing was; that of long ago may be forgotten."""
 
 
 class Checkpoints(Protocol):
