@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
+from mlma.core import policy
 from mlma.core.durations import EXPECTED, format_duration, parse_duration
 from mlma.core.errors import ConfigError
 
@@ -55,8 +56,15 @@ def _cron(value: str) -> str:
 
 
 def _policy(value: str) -> str:
-    if not re.fullmatch(r"never|always|mlma|calendar:[1-9]\d*", value):
-        raise ValueError("expected never, always, calendar:K (K batches, K >= 1) or mlma")
+    expected = "expected never, always, calendar:K (K batches, K >= 1), test or mlma"
+    try:
+        wanted = policy.parse(value)
+    except ConfigError:
+        raise ValueError(expected) from None
+    if wanted.is_for_replays:
+        raise ValueError(f"a policy for replays only, which a daemon cannot follow; {expected}")
+    if "+" in value or "-" in value:
+        raise ValueError(f"{expected}; what serves is said by life.serve")
     return value
 
 

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     life: LifeSection = Field(LifeSection(), description="life of a version")
     admission: AdmissionSection = Field(AdmissionSection(), description="what rows must satisfy")
     policy: PolicyText = Field(
-        "mlma", description="when streams are retrained: never, always, calendar:K (batches, K >= 1) or mlma"
+        "mlma", description="when streams are retrained: never, always, calendar:K (batches, K >= 1), test or mlma"
     )
     executor: ExecutorSection = Field(ExecutorSection(), description="what the shards run on")
     digest: DigestSection = Field(DigestSection(), description="the engineer's page")

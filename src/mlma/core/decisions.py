@@ -38,6 +38,7 @@ class Reason(StrEnum):
     BEAT_CHAMPION = "beat_champion"  # better on the held-out recent targets
     NOT_BETTER = "not_better"  # not better by the effect floor on the held-out recent targets
     TRAINING_FAILED = "training_failed"  # no candidate came out of the training
+    TRIGGERED = "triggered"  # the trigger of a policy that only replays know was due
 
 
 class Hold(StrEnum):

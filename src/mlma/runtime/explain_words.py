@@ -39,6 +39,7 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.BEAT_CHAMPION: "it beat the champion on the held-out recent targets",
     Reason.NOT_BETTER: "it did not beat the champion on the held-out recent targets",
     Reason.TRAINING_FAILED: "no candidate came out of the training",
+    Reason.TRIGGERED: "the trigger of a policy that only replays know was due",
 }
 
 HOLD_WORDS: dict[Hold, str] = {

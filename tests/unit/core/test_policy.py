@@ -1,3 +1,5 @@
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 
@@ -5,12 +7,20 @@ from mlma.core.blocks import ACTIONS, REASON_CODE, REASONS
 from mlma.core.decisions import Action, Reason
 from mlma.core.errors import ConfigError
 from mlma.core.policy import Policy, PolicyKind, Signals, parse, propose
+from mlma.core.settings import LossTestName, Serve
 
 TESTED = (
     Reason.WITHIN_REFERENCE, Reason.NOT_READY, Reason.NO_OUTCOMES, Reason.BAD_DATA, Reason.ALARM_ADAPTIVE,
     Reason.ALARM_ANCHORED, Reason.ALARM_BOTH, Reason.SMALL_EFFECT, Reason.INCIDENT,
 )  # fmt: skip
 ALARMS = {Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH}
+
+
+@dataclass(frozen=True)
+class Said:
+    """A trigger that says what it was told to."""
+
+    due: np.ndarray
 
 
 def proposed(
@@ -21,6 +31,7 @@ def proposed(
     age: int = 1,
     failed: bool = False,
     armed: bool = True,
+    due: bool | None = None,
 ) -> tuple[Action, Reason]:
     signals = Signals(
         alarm=np.array([reason in ALARMS]),
@@ -31,10 +42,12 @@ def proposed(
         armed=armed,
         fallback_every=5,
     )
-    made = propose(parse(text), signals)
+    trigger = None if due is None else Said(due=np.array([due]))
+    made = propose(replace(parse(text), trigger=trigger), signals)
     return ACTIONS[made.action[0]], REASONS[made.reason[0]]
 
 
+REMEMBER = ("random:3", "adwin", "page-hinkley+pool", "debt")
 KEEP, RETRAIN, TRAIN = Action.KEEP, Action.RETRAIN, Action.TRAIN
 TABLE = [
     # policy, what the test says, circumstances -> action, reason
@@ -56,6 +69,12 @@ TABLE = [
     ("mlma", Reason.WITHIN_REFERENCE, {"armed": False, "age": 5}, RETRAIN, Reason.UNCERTIFIED),
     ("mlma", Reason.WITHIN_REFERENCE, {"armed": True, "age": 99}, KEEP, Reason.WITHIN_REFERENCE),
     *((p, Reason.ALARM_BOTH, {"has_version": False}, TRAIN, Reason.NO_VERSION) for p in ("never", "always", "mlma")),
+    *((p, Reason.ALARM_BOTH, {}, RETRAIN, Reason.ALARM_BOTH) for p in ("test", "test+pool", "welch", "ks")),
+    *((p, Reason.NOT_READY, {"failed": True}, KEEP, Reason.NOT_READY) for p in ("test", "welch", "ks")),
+    ("test", Reason.UNCERTIFIED, {"armed": False, "age": 99}, KEEP, Reason.UNCERTIFIED),
+    *((p, Reason.ALARM_BOTH, {"due": False}, KEEP, Reason.ALARM_BOTH) for p in REMEMBER),
+    *((p, Reason.WITHIN_REFERENCE, {"due": True}, RETRAIN, Reason.TRIGGERED) for p in REMEMBER),
+    *((p, Reason.NOT_READY, {"due": False, "has_version": False}, TRAIN, Reason.NO_VERSION) for p in REMEMBER),
     ("calendar:2", Reason.NO_OUTCOMES, {"has_version": False, "age": 99}, TRAIN, Reason.NO_VERSION),
 ]
 
@@ -68,21 +87,43 @@ def test_each_policy_proposes_with_its_reason(
 
 
 def test_the_table_has_a_row_for_every_reason_that_a_proposal_can_have() -> None:
-    wanted = {*TESTED, Reason.UNCERTIFIED, Reason.NO_VERSION, Reason.CALENDAR, Reason.ALWAYS, Reason.MODEL_FAILED}
+    policies = {Reason.CALENDAR, Reason.ALWAYS, Reason.MODEL_FAILED, Reason.TRIGGERED}
+    wanted = {*TESTED, *policies, Reason.UNCERTIFIED, Reason.NO_VERSION}
     assert {row[4] for row in TABLE} == wanted
 
 
-def test_the_table_has_every_policy() -> None:
-    assert {parse(row[0]).kind for row in TABLE} == set(PolicyKind)
+def test_the_table_has_every_policy_that_is_run() -> None:
+    assert {parse(row[0]).kind for row in TABLE} == set(PolicyKind) - {PolicyKind.FRONTIER}
 
 
-@pytest.mark.parametrize("text", ["never", "always", "mlma", "calendar:1", "calendar:13"])
+NAMES = [
+    "never", "always", "calendar:1", "calendar:13", "calendar:best", "random:4", "test", "welch", "ks", "adwin",
+    "page-hinkley", "debt",
+]  # fmt: skip
+AGENT = ["mlma", "mlma-champion", "mlma-blend"]
+
+
+@pytest.mark.parametrize("text", [*NAMES, *(f"{name}+pool" for name in NAMES), *AGENT, "frontier", "frontier:4"])
 def test_a_policy_is_written_as_it_is_read(text: str) -> None:
     assert str(parse(text)) == text
 
 
+def test_the_suffix_pool_changes_what_serves_and_nothing_else() -> None:
+    for name in NAMES:
+        alone, pooled = parse(name), parse(f"{name}+pool")
+        assert (alone.serve, pooled.serve) == (Serve.LATEST, Serve.BLEND)
+        assert replace(pooled, serve=Serve.LATEST) == alone
+
+
+def test_the_agent_serves_as_the_settings_say_unless_its_name_says_so() -> None:
+    assert [parse(name).serve for name in AGENT] == [None, Serve.CHAMPION, Serve.BLEND]
+    assert {parse(name).kind for name in AGENT} == {PolicyKind.MLMA}
+
+
 @pytest.mark.parametrize("text", ["", "Always", "calendar", "calendar:", "calendar:0", "calendar:-1", "calendar:1.5",
-                                  "calendar:04", " mlma", "mlma ", "calendar:4x", "sometimes"])  # fmt: skip
+                                  "calendar:04", " mlma", "mlma ", "calendar:4x", "sometimes", "mlma+pool", "never+",
+                                  "frontier+pool", "random", "random:0", "random:best", "test:1", "mlma-latest",
+                                  "never+pool+pool", "frontier:0", "pool", "+pool"])  # fmt: skip
 def test_anything_else_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(ConfigError, match="expected never, always, calendar:K"):
         parse(text)
@@ -90,3 +131,19 @@ def test_anything_else_is_refused_with_what_is_allowed(text: str) -> None:
 
 def test_only_the_agent_asks_for_a_proof() -> None:
     assert [kind for kind in PolicyKind if Policy(kind=kind, every=1).proves] == [PolicyKind.MLMA]
+
+
+def test_a_daemon_follows_only_what_it_can_take_up_after_a_restart() -> None:
+    able = {name for name in [*NAMES, *AGENT, "frontier"] if not parse(name).is_for_replays}
+    assert able == {"never", "always", "calendar:1", "calendar:13", "test", *AGENT}
+
+
+def test_a_policy_with_memory_that_nobody_keeps_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="debt: it is decided by a replay"):
+        proposed("debt", Reason.WITHIN_REFERENCE)
+
+
+def test_welch_and_ks_follow_their_own_test() -> None:
+    assert [parse(name).test for name in ("welch", "ks", "test")] == [
+        LossTestName.WELCH, LossTestName.KOLMOGOROV_SMIRNOV, None,
+    ]  # fmt: skip
