@@ -27,7 +27,6 @@ from mlma.core.look_level import look_level
 from mlma.core.paired_evidence import Evidence, Sums, evidence, projected
 from mlma.core.variance_prior import Prior, fit_prior
 
-
 __all__ = ["CAUSES", "OUTCOMES", "Cause", "Comparisons", "Outcome", "Rule", "Rules", "Verdicts", "fit_spread"]
 
 
