@@ -14,9 +14,17 @@ from mlma.bootstrap.state import load_settings, open_state
 from mlma.core.errors import OperationError
 
 if TYPE_CHECKING:
-    from mlma.runtime.replay import ReplayProgress
+    from collections.abc import Sequence
+
+    from mlma.config import Settings
+    from mlma.core.policy import Policy
+    from mlma.core.rows import Rows
+    from mlma.runtime.control import EngineSettings
+    from mlma.runtime.replay import ReplayProgress, Shared
     from mlma.runtime.replay_data import ReplayRequest
+    from mlma.runtime.replay_frontier import Candidates
     from mlma.runtime.replay_report import ReplayReport
+    from mlma.runtime.replay_tally import Tally
 
 DEMO_DATA = "us_flights_2001_airport_15min.parquet"
 
@@ -25,72 +33,119 @@ def run_replay(
     request: "ReplayRequest", *, progress: "Callable[[ReplayProgress], None] | None" = None
 ) -> "ReplayReport":
     """Replay recorded data under several policies. Raises SourceError, ConfigError or ModelError."""
-    from mlma.adapters.checkpoints import NoCheckpoints
-    from mlma.adapters.memory_history import MemoryHistory
     from mlma.adapters.sources.files import ColumnMapping, read_file
-    from mlma.adapters.store import SqlStore
-    from mlma.core import policy
     from mlma.models import registry
-    from mlma.runtime import replay, replay_data, replay_report
-    from mlma.runtime.control import EngineSettings
-    from mlma.runtime.engine import Engine
-    from mlma.runtime.serving import Memo
+    from mlma.runtime import replay_data
 
     began = time.monotonic()
     settings = load_settings(None, replay_data.settings_of(request))
-    policies = [policy.parse(text) for text in request.policies]
+    wanted = policies_of(request.policies)
     registry.check(settings.model.to_core())
     mapping = ColumnMapping(stream=request.stream_column, time=request.time_column, value=request.value_column)
     rows, aggregated = replay_data.prepared(
         read_file(Path(request.data), mapping), request, settings.schedule.frequency
     )
+    told = {"aggregated": aggregated, **replay_data.described(request)}
+    return _replayed(rows, settings, wanted, told=told, seed=request.seed, began=began, progress=progress)
+
+
+def policies_of(names: "Sequence[str]") -> "list[Policy]":
+    """Policies by their names, each once. Raises ConfigError."""
+    from mlma.core import policy
+
+    return [policy.parse(name) for name in dict.fromkeys(names)]
+
+
+def _replayed(
+    rows: "Rows",
+    settings: "Settings",
+    wanted: "list[Policy]",
+    *,
+    told: dict[str, object],
+    seed: int,
+    began: float,
+    progress: "Callable[[ReplayProgress], None] | None",
+) -> "ReplayReport":
+    """Run everything that the wanted policies need, side by side, and report it."""
+    from mlma.runtime import replay, replay_data, replay_policies, replay_report
+
     first, _ = replay_data.main_span(rows, settings.schedule.train_window)
     schedule = settings.schedule.to_core(settings.schedule.anchor_before(first))
+    n_batches = replay_data.n_scored(rows, schedule, schedule.train_window)
+    policies = replay_policies.runs_of(wanted, n_batches)
     workers = executor_of(settings, 0) if settings.executor.kind == "ray" else None
-    memo: Memo = {}
-    artifacts, used_clock = replay.ReplayArtifacts(), replay.VirtualClock()
-    pool = replay.TrainingPool(workers)
+    shared = replay.Shared(workers)
     common = engine_settings(settings, schedule)
-    tallies = []
-    for wanted in policies:
-        engine = Engine(
-            settings=EngineSettings(
-                schedule=schedule,
-                model=common.model,
-                testing=common.testing,
-                life=replay_data.life_of(common.life, schedule, wanted),
-                admission=common.admission,
-                policy=wanted,
-            ),
-            store=SqlStore("sqlite://", create=True),
-            history=MemoryHistory(),
-            artifacts=artifacts,
-            executor=replay.ReplayExecutor(pool, memo),
-            clock=used_clock,
-            checkpoints=NoCheckpoints(),
-        )
-        tally = replay_report.Tally(name=str(wanted), engine=engine)
-        engine.observe = tally.observe
-        engine.open()
-        tallies.append(tally)
+    tallies = [_tally(policy, common, shared, n_batches=n_batches, seed=seed) for policy in policies]
+    candidates = _candidates(wanted, tallies, n_batches)
     if workers is not None:
         workers.open([])
     try:
         batches = replay.run(
-            rows, tallies, pool=pool, memo=memo, artifacts=artifacts, clock=used_clock, progress=progress
-        )
-        return replay_report.ReplayReport(
-            tallies=tallies,
-            streams=tallies[0].engine.fleet.n_streams,
-            batches=batches,
-            seconds=time.monotonic() - began,
-            rejected=tallies[0].engine.store.rejected(),
-            settings={"aggregated": aggregated, **replay_data.described(request)},
-            inline_training=workers is None,
-        )
+            rows, tallies, clock=shared.clock, pool=shared.pool, memo=shared.memo, artifacts=shared.artifacts,
+            progress=progress,
+        )  # fmt: skip
     finally:
         if workers is not None:
             workers.close()
+    always = next((tally for tally in tallies if tally.name == "always"), None)
+    return replay_report.ReplayReport(
+        wanted=wanted,
+        policies=policies,
+        tallies=tallies,
+        streams=tallies[0].engine.fleet.n_streams,
+        batches=batches,
+        frontier=candidates.found(always) if candidates is not None and always is not None else None,
+        seconds=time.monotonic() - began,
+        rejected=tallies[0].engine.store.rejected(),
+        settings=told,
+        trained_elsewhere_s=0.0 if workers is None else shared.pool.cpu_s,
+        seed=seed,
+    )
+
+
+def _tally(policy: "Policy", common: "EngineSettings", shared: "Shared", *, n_batches: int, seed: int) -> "Tally":
+    """An engine that follows one policy, opened, and what counts for it."""
+    from mlma.adapters.checkpoints import NoCheckpoints
+    from mlma.adapters.memory_history import MemoryHistory
+    from mlma.adapters.store import SqlStore
+    from mlma.runtime import replay, replay_policies
+    from mlma.runtime.engine import Engine
+    from mlma.runtime.replay_tally import Tally
+
+    watch = replay_policies.watch_of(policy, n_batches=n_batches, price=common.life.price, seed=seed)
+    executor = replay.ReplayExecutor(shared.pool, shared.memo, watch=watch)
+    engine = Engine(
+        settings=replay_policies.settings_under(common, policy, watch),
+        store=SqlStore("sqlite://", create=True),
+        history=MemoryHistory(),
+        artifacts=shared.artifacts,
+        executor=executor,
+        clock=shared.clock,
+        checkpoints=NoCheckpoints(),
+    )
+    tally = Tally(name=str(policy), engine=engine)
+    executor.told.append(tally.took)
+    tally.observers = [] if watch is None else [watch.note]
+    engine.observe = tally.observe
+    engine.open()
+    return tally
+
+
+def _candidates(wanted: "list[Policy]", tallies: "list[Tally]", n_batches: int) -> "Candidates | None":
+    """Versions of always that the frontier is made of, when it was asked for."""
+    from mlma.core.policy import PolicyKind
+    from mlma.runtime.replay import ReplayExecutor
+    from mlma.runtime.replay_frontier import Candidates
+
+    frontier = next((policy for policy in wanted if policy.kind is PolicyKind.FRONTIER), None)
+    if frontier is None:
+        return None
+    always = next(tally for tally in tallies if tally.name == PolicyKind.ALWAYS)
+    candidates = Candidates(settings=always.engine.settings, n_batches=n_batches, every=frontier.every)
+    assert isinstance(always.engine.executor, ReplayExecutor)
+    always.engine.executor.told.append(candidates.took)
+    return candidates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

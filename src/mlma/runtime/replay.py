@@ -13,8 +13,10 @@ from datetime import datetime
 from mlma.core.errors import ArtifactError
 from mlma.core.rows import Rows
 from mlma.runtime.executors import Executor, InlineExecutor
-from mlma.runtime.replay_data import EPOCH, by_batch
-from mlma.runtime.replay_report import Tally
+from mlma.runtime.replay_data import EPOCH, by_batch, warm_batch
+from mlma.runtime.replay_policies import Watch
+from mlma.runtime.replay_tally import Tally
+from mlma.runtime.scoring import BatchScores
 from mlma.runtime.serving import Memo
 from mlma.runtime.training import TrainingJob, TrainingOutcome, train
 
@@ -63,6 +65,7 @@ class TrainingPool:
 
     def __init__(self, workers: Executor | None = None) -> None:
         self._workers = workers
+        self.cpu_s = 0.0  # of all trainings, each counted once
         self._started: set[tuple[int, int, int]] = set()
         self._done: dict[tuple[int, int, int], TrainingOutcome] = {}
 
@@ -72,7 +75,7 @@ class TrainingPool:
             return
         self._started.add(job.key)
         if self._workers is None:
-            self._done[job.key] = train(job)
+            self._add(train(job))
         else:
             self._workers.submit(job)
 
@@ -83,9 +86,18 @@ class TrainingPool:
             if self._workers is None or not keys or (found and not wait) or len(found) == len(keys):
                 return found
             for outcome in self._workers.collect(wait=wait):
-                self._done[outcome.key] = outcome
+                self._add(outcome)
             if not wait:
                 return [self._done[key] for key in keys if key in self._done]
+
+    @property
+    def trained_here_s(self) -> float:
+        """CPU seconds of trainings that were spent in this process."""
+        return self.cpu_s if self._workers is None else 0.0
+
+    def _add(self, outcome: TrainingOutcome) -> None:
+        self._done[outcome.key] = outcome
+        self.cpu_s += outcome.cpu_s
 
     def forget(self) -> None:
         """Drop what no policy will ask for again."""
@@ -94,12 +106,39 @@ class TrainingPool:
 
 
 class ReplayExecutor(InlineExecutor):
-    """Inline shards whose trainings come from a shared pool."""
+    """Inline shards whose trainings come from a shared pool.
 
-    def __init__(self, pool: TrainingPool, memo: Memo, n_shards: int = 1) -> None:
+    Parameters
+    ----------
+    watch
+        Is shown the scores of each batch before anything is proposed; None for policies without a memory.
+
+    Attributes
+    ----------
+    told
+        Are called with each outcome that the policy makes use of.
+    """
+
+    def __init__(
+        self,
+        pool: TrainingPool,
+        memo: Memo,
+        n_shards: int = 1,
+        *,
+        watch: Watch | None = None,
+    ) -> None:
         super().__init__(n_shards, memo)
         self._pool = pool
+        self._watch = watch
+        self.told: list[Callable[[TrainingOutcome], None]] = []
         self._mine: set[tuple[int, int, int]] = set()
+
+    def score(self, batch: int) -> list[BatchScores]:
+        """Close a batch, and show its scores to the policy's memory."""
+        parts = super().score(batch)
+        if self._watch is not None:
+            self._watch.see(parts, batch)
+        return parts
 
     def submit(self, job: TrainingJob) -> None:
         """Ask the pool for a training."""
@@ -110,7 +149,20 @@ class ReplayExecutor(InlineExecutor):
         """Outcomes of what this policy asked for."""
         found = self._pool.take(self._mine, wait=wait)
         self._mine -= {outcome.key for outcome in found}
+        for tell in self.told:
+            for outcome in sorted(found, key=lambda outcome: outcome.key):
+                tell(outcome)
         return found
+
+
+class Shared:
+    """What the policies of one replay share: the clock, trainings, forecasts and artifacts."""
+
+    def __init__(self, workers: Executor | None = None) -> None:
+        self.clock = VirtualClock()
+        self.pool = TrainingPool(workers)
+        self.memo = Memo()
+        self.artifacts = ReplayArtifacts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +172,7 @@ class ReplayProgress:
     batch: int  # batches closed since warm-up
     n_batches: int
     policy: str
+    streams: int
     trainings: int  # of all policies together
     eta_s: float | None
 
@@ -148,17 +201,19 @@ def run(
     """
     settings = tallies[0].engine.settings
     schedule = settings.schedule
-    warm = max(0, -(-settings.life.warmup // schedule.batch) - 1)
+    warm = warm_batch(schedule, settings.life.warmup)
     parts, last = by_batch(rows, schedule, warm)
     began = time.monotonic()
     for batch in range(warm, last + 1):
         clock.set(schedule.time_of(schedule.origin_after(batch)))
         for tally in tallies:
-            started = time.process_time()
+            started, trained = time.process_time(), 0.0 if pool is None else pool.trained_here_s
             if batch in parts:
                 tally.engine.take(parts[batch], path="replay", fingerprint=str(batch))
             tally.engine.tick(complete_until=schedule.origin_after(batch), wait=True)
             tally.cpu_s += time.process_time() - started
+            if pool is not None:
+                tally.trained_here_s += pool.trained_here_s - trained
             if progress is not None:
                 done = batch - warm
                 spent = time.monotonic() - began
@@ -167,6 +222,7 @@ def run(
                         batch=done,
                         n_batches=last - warm,
                         policy=tally.name,
+                        streams=tally.engine.fleet.n_streams,
                         trainings=sum(other.engine.costs.trainings for other in tallies),
                         eta_s=spent / done * (last - warm - done) if done else None,
                     )
@@ -175,5 +231,5 @@ def run(
             continue  # a single policy over real adapters shares nothing
         pool.forget()
         memo.clear()
-        artifacts.keep({c.sha256 for tally in tallies for c in tally.engine.fleet.champions().values()})
+        artifacts.keep(set().union(*(tally.engine.pools.artifacts() for tally in tallies)))
     return last - warm

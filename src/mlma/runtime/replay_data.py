@@ -115,7 +115,25 @@ def demo_request(data: Path, *, minutes15: bool, executor: str) -> ReplayRequest
 
 def life_of(life: LifeSettings, schedule: Schedule, policy: Policy) -> LifeSettings:
     """Life settings of one policy: the baselines promote the latest version without a proof."""
-    return replace(life, warmup=schedule.train_window, proof=life.proof and policy.proves)
+    return replace(
+        life, warmup=schedule.train_window, proof=life.proof and policy.proves, serve=policy.serve or life.serve
+    )
+
+
+def warm_batch(schedule: Schedule, warmup: int) -> int:
+    """The batch after which the first versions are trained; nothing is scored before it is over."""
+    return max(0, -(-warmup // schedule.batch) - 1)
+
+
+def n_scored(rows: Rows, schedule: Schedule, warmup: int) -> int:
+    """Full batches after the warm-up.
+
+    Raises
+    ------
+    SourceError
+        There is none.
+    """
+    return _last_batch(rows, schedule, warm_batch(schedule, warmup)) - warm_batch(schedule, warmup)
 
 
 def prepared(rows: Rows, request: ReplayRequest, frequency: timedelta) -> tuple[Rows, str]:
@@ -166,16 +184,8 @@ def by_batch(rows: Rows, schedule: Schedule, warm: int) -> tuple[dict[int, Rows]
     """
     us = schedule.frequency // timedelta(microseconds=1)
     anchor = (schedule.anchor - EPOCH) // timedelta(microseconds=1)
-    first, newest = main_span(rows, schedule.train_window * schedule.frequency)
-    end = schedule.slot_at(newest) + 1
-    last = end // schedule.batch - 1
-    if last <= warm:
-        needed = schedule.origin_after(warm + 1) * schedule.frequency
-        window = format_duration(schedule.train_window * schedule.frequency)
-        raise SourceError(
-            f"the data reach from {first:%Y-%m-%d %H:%M} to {newest:%Y-%m-%d %H:%M} UTC: expected at least "
-            f"{format_duration(needed)}, the train window of {window} in whole batches and one batch to score"
-        )
+    last = _last_batch(rows, schedule, warm)
+    end = schedule.slot_at(main_span(rows, schedule.train_window * schedule.frequency)[1]) + 1
     known = rows.time_us != NO_TIME
     slot = np.where(known, (rows.time_us - anchor) // us, 0)
     batch = np.where(slot < end, slot // schedule.batch, np.where(known, last, warm))
@@ -183,3 +193,17 @@ def by_batch(rows: Rows, schedule: Schedule, warm: int) -> tuple[dict[int, Rows]
     order = np.argsort(batch, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(batch[order])) + 1)
     return {int(batch[part[0]]): taken(rows, part) for part in parts if len(part)}, last
+
+
+def _last_batch(rows: Rows, schedule: Schedule, warm: int) -> int:
+    """The last batch that is full, later than the one after which the first versions are trained."""
+    first, newest = main_span(rows, schedule.train_window * schedule.frequency)
+    last = (schedule.slot_at(newest) + 1) // schedule.batch - 1
+    if last <= warm:
+        needed = schedule.origin_after(warm + 1) * schedule.frequency
+        window = format_duration(schedule.train_window * schedule.frequency)
+        raise SourceError(
+            f"the data reach from {first:%Y-%m-%d %H:%M} to {newest:%Y-%m-%d %H:%M} UTC: expected at least "
+            f"{format_duration(needed)}, the train window of {window} in whole batches and one batch to score"
+        )
+    return last

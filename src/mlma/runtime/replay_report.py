@@ -1,89 +1,179 @@
-"""What a replay measured, by policy: losses against always and naive, trainings, CPU time."""
+"""Result of a replay as figures: every policy by itself, all beside each other, and what was skipped."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.blocks import Floats
 from mlma.core.decisions import RejectReason
+from mlma.core.policy import Policy, PolicyKind
+from mlma.core.policy_costs import MAIN_PRICE, PRICES
 from mlma.core.records import Rejected
-from mlma.runtime.closing import Closed
-from mlma.runtime.engine import Engine
+from mlma.core.settings import Serve
+from mlma.runtime.replay_compare import (
+    NOTHING,
+    Comparison,
+    Entry,
+    comparison,
+    figures,
+    number,
+    price_key,
+    spread,
+    summary,
+)
+from mlma.runtime.replay_frontier import Found
+from mlma.runtime.replay_tally import Tally
+
+__all__ = ["ReplayReport", "Tally"]
 
 
-@dataclass
-class Tally:
-    """Losses of one policy by stream, summed over the targets that a trained version was responsible for."""
-
-    name: str
-    engine: Engine
-    loss: Floats = field(default_factory=lambda: np.zeros(0))
-    naive: Floats = field(default_factory=lambda: np.zeros(0))
-    n: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    cpu_s: float = 0.0  # of take and tick in this process
-
-    def observe(self, closed: Closed) -> None:
-        """Add one batch."""
-        more = len(closed.has_version) - len(self.n)
-        self.loss, self.naive = (np.concatenate([old, np.zeros(more)]) for old in (self.loss, self.naive))
-        self.n = np.concatenate([self.n, np.zeros(more, dtype=np.int64)])
-        scores = closed.scores
-        counts = closed.has_version & np.isfinite(scores.mean_loss) & np.isfinite(scores.naive_loss)
-        n = np.where(counts, scores.n, 0)
-        self.loss += np.where(counts, np.nan_to_num(scores.mean_loss), 0.0) * n
-        self.naive += np.where(counts, np.nan_to_num(scores.naive_loss), 0.0) * n
-        self.n += n
-
-    def relative_to_naive(self) -> Floats:
-        """Loss over the naive loss of each stream that was scored, shape (scored streams,)."""
-        return _ratio(self.loss, self.naive, self.n > 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class ReplayReport:
-    """Result of a replay."""
+    """Result of a replay.
 
+    Attributes
+    ----------
+    wanted
+        Policies as they were asked for.
+    policies, tallies
+        Those that were run, in the same order.
+    frontier
+        What was found in hindsight, None when it was not asked for.
+    trained_elsewhere_s
+        CPU seconds of trainings in other processes, each counted once.
+    """
+
+    wanted: Sequence[Policy]
+    policies: Sequence[Policy]
     tallies: Sequence[Tally]
     streams: int
     batches: int
     seconds: float
     rejected: Sequence[Rejected]
     settings: dict[str, object]
-    inline_training: bool
+    trained_elsewhere_s: float = 0.0
+    frontier: Found | None = None
+    seed: int = 0
+
+    @cached_property
+    def compared(self) -> Comparison | None:
+        """The policies beside always, None when that is not among them."""
+        fleet = self.tallies[0].engine.fleet
+        names = [stream.name for stream in fleet.streams][: self.tallies[0].n_streams]
+        return comparison(self.policies, [tally.spent() for tally in self.tallies], names, seed=self.seed)
 
     def to_json(self) -> dict[str, object]:
         """Figures by policy, as `mlma replay --json` writes them."""
-        always = next((tally for tally in self.tallies if tally.name == "always"), None)
         return {
             "settings": self.settings,
             "streams": self.streams,
             "batches": self.batches,
             "seconds": round(self.seconds, 1),
+            "cpu": self._cpu(),
             "skipped": self._skipped(),
-            "policies": {tally.name: self._figures(tally, always) for tally in self.tallies},
+            "policies": self._policies(),
         }
 
-    def _figures(self, tally: Tally, always: Tally | None) -> dict[str, object]:
-        costs = tally.engine.costs
-        used = tally.n > 0
-        trained_here = costs.train_cpu_s if self.inline_training else 0.0
-        rest = max(0.0, tally.cpu_s - trained_here - (costs.predict_cpu_s - costs.spared_cpu_s))
-        return {
-            "mean_loss": _number(tally.loss.sum() / max(1, tally.n.sum())),
-            "relative_loss_to_always": None if always is None else _spread(_ratio(tally.loss, always.loss, used)),
-            "relative_loss_to_naive": _spread(tally.relative_to_naive()),
+    def _policies(self) -> dict[str, object]:
+        """Rows as asked for; what stands for others comes with them."""
+        made: dict[str, dict[str, object]] = {
+            str(policy): self._run(policy, tally) for policy, tally in zip(self.policies, self.tallies, strict=True)
+        }
+        for policy in self.wanted:
+            if policy.is_hindsight:
+                made[str(policy)] = self._calendar(policy, made) if not self._is_frontier(policy) else self._frontier()
+        order = [str(policy) for policy in self.wanted]
+        return {name: made[name] for name in [*order, *(name for name in made if name not in order)]}
+
+    @staticmethod
+    def _is_frontier(policy: Policy) -> bool:
+        return policy.kind is PolicyKind.FRONTIER
+
+    def _run(self, policy: Policy, tally: Tally) -> dict[str, object]:
+        """Figures of a policy that was run."""
+        costs, beside, n = tally.engine.costs, self.compared, tally.n
+        own = {
+            "mean_loss": number(tally.loss.sum() / max(1, n.sum())),
+            "relative_loss_to_always": None,
+            "relative_loss_to_naive": spread(tally.relative_to_naive()),
             "trainings": costs.trainings,
-            "training_share_of_always": _share(costs.trainings, always.engine.costs.trainings if always else None),
-            "training_cpu_share_of_always": _share(
-                costs.train_cpu_s, always.engine.costs.train_cpu_s if always else None
-            ),
+            "training_share_of_always": None,
+            "training_cpu_share_of_always": None,
             "alarms": costs.alarms,
             "cpu_s": {
                 "train": round(costs.train_cpu_s, 2),
+                "evergreen": round(costs.evergreen_cpu_s, 2),
                 "predict": round(costs.predict_cpu_s, 2),
-                "rest": round(rest, 2),
+                "rest": round(tally.rest_s, 2),
             },
+        }
+        if beside is None:
+            return {**own, **NOTHING}
+        entry = beside.entries[str(policy)]
+        return {**own, **_beside_always(entry), **figures(entry, beside, str(policy))}
+
+    def _calendar(self, policy: Policy, made: Mapping[str, dict[str, object]]) -> dict[str, object]:
+        """The best calendar in hindsight: which one it is depends on the price."""
+        beside = self.compared
+        assert beside is not None  # hindsight has always run
+        names = [name for name in beside.calendars(_mode(policy)) if beside.entries[name].policy.every]
+        best = {price: beside.best(names, price) for price in PRICES}
+        main = best[MAIN_PRICE] or names[0]
+        by_price = {
+            price_key(price): {"policy": name, **summary(beside.entries[name].compared, price)}
+            for price, name in best.items()
+            if name is not None
+        }
+        costs = {price: by_price[price]["cost"] for price in by_price}
+        return {**made[main], "total_cost": costs, "policy": main, "by_price": by_price}
+
+    def _frontier(self) -> dict[str, object]:
+        """The best sequence of single versions in hindsight, at every price."""
+        beside, found, always = self.compared, self.frontier, self._tally(PolicyKind.ALWAYS)
+        assert beside is not None
+        assert found is not None
+        policy = Policy(kind=PolicyKind.FRONTIER, serve=always[0].serve)
+        entries = {point.price: beside.entry(policy, point.spent) for point in found.points}
+        main, n = entries[MAIN_PRICE], always[1].n
+        by_price = {price_key(price): summary(entry.compared, price) for price, entry in entries.items()}
+        shown = figures(main, beside, str(PolicyKind.FRONTIER))
+        return {
+            "mean_loss": number(main.spent.loss.sum() / max(1, n.sum())),
+            "relative_loss_to_naive": spread(_over(main.spent.loss, always[1].naive)),
+            "trainings": int(main.spent.fits.sum()),
+            "alarms": None,
+            "cpu_s": {"train": round(float(main.spent.fit_cpu_s.sum()), 2), "evergreen": 0.0,
+                      "predict": round(found.predict_cpu_s, 2), "rest": round(found.search_cpu_s, 2)},
+            **_beside_always(main),
+            **shown,
+            "total_cost": {price_key(price): number(entries[price].compared.cost(price)) for price in PRICES},
+            "by_price": by_price,
+            "every": found.every,
+            "predict_cpu_share_of_always": number(found.predict_cpu_s / max(1e-9, always[1].engine.costs.train_cpu_s)),
+        }  # fmt: skip
+
+    def _tally(self, kind: PolicyKind) -> tuple[Policy, Tally]:
+        """The run of a policy, by its plain name."""
+        return next(
+            (policy, tally)
+            for policy, tally in zip(self.policies, self.tallies, strict=True)
+            if str(policy) == str(kind)
+        )
+
+    def _cpu(self) -> dict[str, object]:
+        """CPU seconds of all policies together against those of always alone."""
+        frontier = 0.0 if self.frontier is None else self.frontier.predict_cpu_s + self.frontier.search_cpu_s
+        spent = sum(tally.cpu_s for tally in self.tallies) + self.trained_elsewhere_s + frontier
+        rest = sum(tally.rest_s for tally in self.tallies)
+        alone = next((tally.alone_s for tally in self.tallies if tally.name == PolicyKind.ALWAYS), None)
+        return {
+            "all_policies_s": round(spent, 2),
+            "always_alone_s": None if alone is None else round(alone, 2),
+            "ratio": None if not alone else number(spent / alone),
+            "rest_s": round(rest, 2),
+            "rest_share": number(rest / max(1e-9, spent)),
         }
 
     def _skipped(self) -> list[dict[str, object]]:
@@ -110,6 +200,27 @@ class ReplayReport:
         return skipped
 
 
+def _beside_always(entry: Entry) -> dict[str, object]:
+    compared = entry.compared
+    return {
+        "relative_loss_to_always": spread(compared.relative),
+        "training_share_of_always": number(compared.fits_share),
+        "training_cpu_share_of_always": number(compared.cpu_share),
+    }
+
+
+def _mode(policy: Policy) -> Serve:
+    assert policy.serve is not None  # only the agent leaves it to the settings
+    return policy.serve
+
+
+def _over(loss: Floats, naive: Floats) -> Floats:
+    """Loss over naive's, NaN where that is zero; shape (streams,)."""
+    made = np.full(len(loss), np.nan)
+    np.divide(loss, naive, out=made, where=naive > 0.0)
+    return made
+
+
 def _merged(rejected: Sequence[Rejected]) -> list[Rejected]:
     """One entry a stream and reason, with the first row as the example; a replay takes its file in by batches."""
     found: dict[tuple[str, RejectReason], Rejected] = {}
@@ -118,26 +229,3 @@ def _merged(rejected: Sequence[Rejected]) -> list[Rejected]:
         count = entry.count if known is entry else known.count + entry.count
         found[entry.stream, entry.reason] = replace(min(known, entry, key=lambda one: one.row), count=count)
     return list(found.values())
-
-
-def _ratio(numerator: Floats, denominator: Floats, used: Bools) -> Floats:
-    usable = used & (denominator > 0)
-    return numerator[usable] / denominator[usable]
-
-
-def _spread(values: Floats) -> dict[str, float | None]:
-    if not len(values):
-        return {"mean": None, "median": None, "p90": None}
-    return {
-        "mean": _number(values.mean()),
-        "median": _number(np.median(values)),
-        "p90": _number(np.quantile(values, 0.9)),
-    }
-
-
-def _share(part: float, whole: float | None) -> float | None:
-    return None if not whole else _number(part / whole)
-
-
-def _number(value: float) -> float:
-    return round(float(value), 5)
