@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from mlma.core.comparison_rules import Cause
 from mlma.core.decisions import Hold
 from mlma.core.life_table import DEADLINES, FINAL, SERVES, TABLE, Deadlines, Event, Guard, Row, State
 from mlma.core.settings import Serve
@@ -160,6 +161,37 @@ def advance(
         deadline=deadlines.of(found.next) if found.starts_clock else None,
         tells=found.tells,
     )
+
+
+_EVENTS: Mapping[State, Mapping[Cause, Event]] = MappingProxyType(
+    {
+        State.CHALLENGER: {
+            Cause.SHOWN_BETTER: Event.BETTER,
+            Cause.SHOWN_NOT_BETTER: Event.NOT_BETTER,
+            Cause.NO_CHANCE: Event.NOT_BETTER,
+            Cause.DEADLINE: Event.DEADLINE_PASSED,
+        },
+        State.PROBATION: {
+            Cause.SHOWN_BETTER: Event.FORMER_BETTER,
+            Cause.SHOWN_NOT_BETTER: Event.PROBATION_OVER,
+            Cause.NO_CHANCE: Event.PROBATION_OVER,
+            Cause.DEADLINE: Event.DEADLINE_PASSED,
+        },
+    }
+)
+
+
+def event_of(state: State, cause: Cause) -> Event | None:
+    """What a version is told about its comparison; None while it waits, or when the state has none.
+
+    A challenger is compared as itself minus the champion, a version on probation as the former minus itself.
+
+    Examples
+    --------
+    >>> str(event_of(State.PROBATION, Cause.SHOWN_BETTER))
+    'former_better'
+    """
+    return _EVENTS.get(state, {}).get(cause)
 
 
 def part(state: State, serve: Serve) -> Part:

@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlma.core.comparison_rules import Cause
 from mlma.core.decisions import Hold
-from mlma.core.life_cycle import Answer, Circumstances, Part, advance, as_markdown, part, parts_as_markdown, rows_of
+from mlma.core.life_cycle import (
+    Answer,
+    Circumstances,
+    Part,
+    advance,
+    as_markdown,
+    event_of,
+    part,
+    parts_as_markdown,
+    rows_of,
+)
 from mlma.core.life_table import DEADLINES, FINAL, SERVES, TABLE, Deadlines, Event, Guard, State
 from mlma.core.settings import Serve
 
@@ -233,6 +244,39 @@ def test_a_lost_probation_brings_the_former_back_and_a_second_rollback_does_not_
     assert pool.states == [State.SERVING, State.KEPT]
     pool.tell(1, Event.ROLLED_BACK)
     assert pool.states == [State.SERVING, State.KEPT]
+
+
+@given(
+    told=st.lists(st.lists(events, max_size=4), min_size=40, max_size=40),
+    serve=st.sampled_from(Serve),
+    pinned=st.booleans(),
+)
+@EXAMPLES
+def test_nothing_that_waits_outlives_its_deadline(told: list[list[Event]], serve: Serve, pinned: bool) -> None:
+    c = Circumstances(serve=serve, pinned=pinned, has_served=True, is_useful=True)
+    state, left, lived = State.CANDIDATE, DEADLINES.candidate, 0
+    for batch in told:
+        for event in [*batch, *([Event.DEADLINE_PASSED] if left == 1 else [])]:
+            step = advance(state, event, c)
+            lived = 0 if step.has_moved else lived
+            left = step.deadline or left
+            state = step.state
+        if state in FINAL:
+            return
+        left, lived = max(left - 1, 1), lived + 1
+        if state in {State.CANDIDATE, State.CHALLENGER, State.PROBATION}:
+            assert lived <= DEADLINES.of(state)
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("cause", list(Cause))
+def test_what_a_comparison_says_is_known_to_the_state_that_is_compared(state: State, cause: Cause) -> None:
+    event = event_of(state, cause)
+    if state in {State.CHALLENGER, State.PROBATION} and cause is not Cause.WAITING:
+        assert event is not None
+        assert advance(state, event, Circumstances()).has_moved
+    else:
+        assert event is None
 
 
 def test_a_version_that_never_served_is_not_reinstated() -> None:
