@@ -24,7 +24,7 @@ from mlma.core.life_table import DEADLINES, FINAL, SERVES, TABLE, Deadlines, Eve
 from mlma.core.settings import Serve
 
 PAGE = Path(__file__).parents[3] / "docs" / "manual" / "life-cycle.md"
-EXAMPLES = settings(max_examples=150, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=100, deadline=None, derandomize=True)
 FLAGS = ("frozen", "pinned", "is_first", "has_served", "is_useful", "inputs_came")
 EVERY = [
     Circumstances(serve=serve, **dict(zip(FLAGS, flags, strict=True)))
@@ -246,15 +246,21 @@ def test_a_lost_probation_brings_the_former_back_and_a_second_rollback_does_not_
     assert pool.states == [State.SERVING, State.KEPT]
 
 
+WAITING = [State.CANDIDATE, State.CHALLENGER, State.PROBATION]
+
+
 @given(
+    state=st.sampled_from(WAITING),
     told=st.lists(st.lists(events, max_size=4), min_size=40, max_size=40),
     serve=st.sampled_from(Serve),
     pinned=st.booleans(),
 )
 @EXAMPLES
-def test_nothing_that_waits_outlives_its_deadline(told: list[list[Event]], serve: Serve, pinned: bool) -> None:
+def test_nothing_that_waits_outlives_its_deadline(
+    state: State, told: list[list[Event]], serve: Serve, pinned: bool
+) -> None:
     c = Circumstances(serve=serve, pinned=pinned, has_served=True, is_useful=True)
-    state, left, lived = State.CANDIDATE, DEADLINES.candidate, 0
+    left, lived = DEADLINES.of(state), 0
     for batch in told:
         for event in [*batch, *([Event.DEADLINE_PASSED] if left == 1 else [])]:
             step = advance(state, event, c)
@@ -264,7 +270,7 @@ def test_nothing_that_waits_outlives_its_deadline(told: list[list[Event]], serve
         if state in FINAL:
             return
         left, lived = max(left - 1, 1), lived + 1
-        if state in {State.CANDIDATE, State.CHALLENGER, State.PROBATION}:
+        if state in WAITING:
             assert lived <= DEADLINES.of(state)
 
 

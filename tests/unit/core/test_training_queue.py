@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlma.core.training_queue import WAITS, WANT_CODE, WANTS, Bucket, Budget, Plan, Wait, Want, Wanted, plan, settle
 
-EXAMPLES = settings(max_examples=50, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=30, deadline=None, derandomize=True)
 START = datetime(2021, 3, 1, tzinfo=UTC)
 NOBODY, NOTHING_LEFT = np.array([], dtype=np.int64), np.array([])
 
