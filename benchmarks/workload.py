@@ -18,11 +18,12 @@ from mlma.core import policy
 from mlma.core.blocks import Bools, Floats, ForecastBlock, LossBlock, ObservationBlock
 from mlma.core.records import Stream
 from mlma.core.schedule import Schedule
-from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
+from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, Serve, TestingSettings
 from mlma.monitor.verdicts import Verdicts
 from mlma.runtime import monitoring
 from mlma.runtime.control import Control, EngineSettings
 from mlma.runtime.executors import InlineExecutor
+from mlma.runtime.pools import Pools, n_seats
 from mlma.runtime.ports import Checkpoints, ControlStore, History
 from mlma.runtime.replay import ReplayArtifacts, VirtualClock
 from mlma.runtime.scoring import BatchScores, gather
@@ -112,7 +113,7 @@ def fleet_control(*, streams: int, batch: int, store: ControlStore, history: His
     )  # fmt: skip
     settings = EngineSettings(
         schedule=schedule, model=ModelSettings(), testing=TestingSettings(), admission=AdmissionSettings(),
-        life=LifeSettings(warmup=0, min_rows=1), policy=policy.parse("mlma"),
+        life=LifeSettings(warmup=0, min_rows=1, serve=Serve.LATEST), policy=policy.parse("mlma"),
     )  # fmt: skip
     control = Control(
         settings=settings, store=store, history=history, artifacts=ReplayArtifacts(), executor=executor,
@@ -128,6 +129,8 @@ def fleet_control(*, streams: int, batch: int, store: ControlStore, history: His
         ]
     )  # fmt: skip
     control.fleet.lines = {i: [f"{i}-0-0"] for i in range(streams)}
+    control.pools = Pools(settings.life)
+    control.pools.grow(streams)
     return control
 
 
@@ -171,7 +174,8 @@ class Workload:
         settings = self.control.settings
         self.spec = ShardSpec(
             shard=0, n_shards=1, schedule=settings.schedule, testing=settings.testing, model=settings.model,
-            history=self.history, artifacts=self.control.artifacts, checkpoints=ShardCheckpoint(),
+            evergreen=(), n_seats=n_seats(settings.life), history=self.history, artifacts=self.control.artifacts,
+            checkpoints=ShardCheckpoint(),
         )  # fmt: skip
         self.executor.open([self.spec])
 

@@ -227,6 +227,7 @@ def pool_block(batch):
         members=("naive", "0-3-0"),
         loss=np.array([1.0, np.nan, 3.0]),
         recent=np.array([1.5, np.nan, 2.0]),
+        mass=np.array([0.5, 0.0, 0.75]),
         weight=np.array([0.25, 0.75, 1.0]),
     )
 
@@ -258,7 +259,7 @@ def test_pools_of_a_batch_come_back_whole_or_for_one_stream(history):
 
 def test_what_evergreen_members_learned_comes_back_as_it_was(history):
     learned = RefitBlock(
-        batch=5, stream_ids=np.array([1, 3]), families=("ridge", "damped"), parameters=np.arange(12.0).reshape(2, 2, 3)
+        batch=5, stream_ids=np.array([1, 3]), families=("ridge", "damped"), parameters=np.arange(12.0).reshape(2, 6)
     )
     history.append_refit(1, learned)
     assert_same_block(history.refit(1, 5), learned)

@@ -35,6 +35,15 @@ class FileCheckpoints:
         found = self._read(self._monitor_path(batch))
         return found if found is not None and int(found.get("after_batch", -1)) == batch else None
 
+    def save_evergreens(self, shard: int, batch: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Store what the evergreen members of a shard know after a batch, beside that after the batch before."""
+        self._write(self._evergreens_path(shard, batch), {**arrays, "after_batch": np.asarray(batch)})
+
+    def load_evergreens(self, shard: int, batch: int) -> dict[str, NDArray[Any]] | None:
+        """Arrays of the evergreen members after a batch, None when they cannot be read."""
+        found = self._read(self._evergreens_path(shard, batch))
+        return found if found is not None and int(found.get("after_batch", -1)) == batch else None
+
     def _write(self, path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -63,6 +72,9 @@ class FileCheckpoints:
     def _path(self, shard: int) -> Path:
         return self._root / f"shard-{shard:04d}.npz"
 
+    def _evergreens_path(self, shard: int, batch: int) -> Path:
+        return self._root / f"evergreens-{shard:04d}-{batch % 2}.npz"
+
     def _monitor_path(self, batch: int) -> Path:
         return self._root / f"monitor-{batch % 2}.npz"
 
@@ -80,4 +92,10 @@ class NoCheckpoints:
         """Keep nothing."""
 
     def load_monitor(self, batch: int) -> None:
+        """Nothing is kept."""
+
+    def save_evergreens(self, shard: int, batch: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep nothing."""
+
+    def load_evergreens(self, shard: int, batch: int) -> None:
         """Nothing is kept."""

@@ -192,6 +192,7 @@ class ParquetHistory:
                 "member": name_column(block.member, block.members),
                 "loss": block.loss,
                 "recent": block.recent,
+                "mass": block.mass,
                 "weight": block.weight,
             }
         )
@@ -212,15 +213,13 @@ class ParquetHistory:
             members=members,
             loss=floats(table, "loss"),
             recent=floats(table, "recent"),
+            mass=floats(table, "mass"),
             weight=floats(table, "weight"),
         )
 
     def append_refit(self, shard: int, block: RefitBlock) -> None:
         """Store what the evergreen members learned after a batch. Raises StoreError."""
-        shape = block.parameters.shape
-        table = pa.table(
-            {"stream_id": block.stream_ids, "parameters": list_column(block.parameters.reshape(shape[0], -1))}
-        )
+        table = pa.table({"stream_id": block.stream_ids, "parameters": list_column(block.parameters)})
         stamped = table.replace_schema_metadata({"families": "\n".join(block.families)})
         write(self._path(REFITS, shard, block.batch), stamped)
 
@@ -235,7 +234,7 @@ class ParquetHistory:
             batch=batch,
             stream_ids=ints(table, "stream_id"),
             families=families,
-            parameters=matrix(table, "parameters").reshape(table.num_rows, len(families), -1),
+            parameters=matrix(table, "parameters"),
         )
 
     def _path(self, kind: str, shard: int, *key: int) -> Path:

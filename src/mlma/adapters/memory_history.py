@@ -129,6 +129,7 @@ class MemoryHistory:
             members=block.members,
             loss=block.loss[keep],
             recent=block.recent[keep],
+            mass=block.mass[keep],
             weight=block.weight[keep],
         )
 

@@ -153,7 +153,7 @@ def _replayed(
     common, never = engine_settings(settings, schedule), policy.parse("never")
     workers = executor_of(settings, 0) if settings.executor.kind == "ray" else None
     pool, artifacts, clock = replay.TrainingPool(workers), replay.ReplayArtifacts(), replay.VirtualClock()
-    memo: Memo = {}
+    memo = Memo()
     engine = Engine(
         settings=replace(common, testing=testing, policy=never, life=replay_data.life_of(common.life, schedule, never)),
         store=SqlStore("sqlite://", create=True),

@@ -14,6 +14,7 @@ from mlma.core.errors import ConfigError
 from mlma.core.schedule import Schedule
 from mlma.core.settings import (
     AdmissionSettings,
+    Evergreen,
     FleetRule,
     LifeSettings,
     LossName,
@@ -213,6 +214,19 @@ class LifeSection(Section):
     serve: Serve = Field(_LIFE.serve, description="blend, champion or latest: what forecasts are made of")
     pool_size: int = Field(
         _LIFE.pool_size, ge=1, le=64, description="trained versions of a stream that go on forecasting, from 1"
+    )
+    evergreen: tuple[Evergreen, ...] = Field(
+        _LIFE.evergreen,
+        description="members of a blend that are refitted for all streams after every batch: median, lad, slot_ridge",
+    )
+    pool_eta: float = Field(
+        _LIFE.pool_eta, gt=0, description="how fast a member's weight falls: one that is 1 / eta worse has 1/e of it"
+    )
+    pool_decay: float = Field(
+        _LIFE.pool_decay, ge=0, lt=1, description="weight of the past in a member's mean loss, a batch, in [0, 1)"
+    )
+    pool_shrinkage: float = Field(
+        _LIFE.pool_shrinkage, ge=0, le=1, description="share of the fleet in a member's relative loss, in [0, 1]"
     )
     price: float = Field(
         _LIFE.price,

@@ -85,6 +85,7 @@ class PoolBlock:
     members: tuple[str, ...]
     loss: Floats  # (m,) mean over the batch; NaN where it gave too few forecasts
     recent: Floats  # (m,) exponential mean of these over the batches
+    mass: Floats  # (m,) how much past that mean stands for: 0 for none, towards 1
     weight: Floats  # (m,) from the next batch on
 
 
@@ -95,7 +96,7 @@ class RefitBlock:
     batch: int
     stream_ids: Ints  # (streams,)
     families: tuple[str, ...]
-    parameters: Floats  # (streams, families, parameters)
+    parameters: Floats  # (streams, parameters), of all families together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     MODEL_FAILED = "model_failed"  # the champion could not forecast
     FIRST_VERSION = "first_version"  # there was no champion to beat
     LATEST_SERVES = "latest_serves"  # the policy promotes without a comparison (baselines only)
+    JOINED_POOL = "joined_pool"  # its weight in the blend follows its losses
     BEAT_CHAMPION = "beat_champion"  # better on the held-out recent targets
     NOT_BETTER = "not_better"  # not better by the effect floor on the held-out recent targets
     TRAINING_FAILED = "training_failed"  # no candidate came out of the training

@@ -57,6 +57,14 @@ class Serve(StrEnum):
     LATEST = "latest"  # the newest version, without a comparison (baselines only)
 
 
+class Evergreen(StrEnum):
+    """Cheap members of every blend."""
+
+    MEDIAN = "median"  # of the same slot in the last eight weeks
+    LAD = "lad"  # least absolute deviations of logarithms
+    SLOT_RIDGE = "slot_ridge"  # one ridge regression for each part of the day
+
+
 class Yardstick(StrEnum):
     """What the tested loss is measured against."""
 
@@ -108,7 +116,11 @@ class LifeSettings:
     fallback_every: int = 13  # batches after a training until the next one, while the test is not armed
     proof: bool = True  # False: the latest version serves without a comparison (baselines only)
     serve: Serve = Serve.CHAMPION
-    pool_size: int = 8  # trained versions of a stream that go on forecasting
+    pool_size: int = 2  # trained versions of a stream that go on forecasting
+    evergreen: tuple[Evergreen, ...] = tuple(Evergreen)  # members of a blend that are refitted after every batch
+    pool_eta: float = 20.0  # how fast a member's weight falls with its relative loss
+    pool_decay: float = 0.8  # of the exponential mean of a member's losses, a batch
+    pool_shrinkage: float = 0.3  # of a member's relative loss to the fleet's median of it
     price: float = 0.3  # of a training: the relative loss, summed over batches, that it must save
     promotion_floor: float = 0.0  # relative gain on the held-out targets that a challenger must show
     training_deadline: timedelta = timedelta(minutes=30)

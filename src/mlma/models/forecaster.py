@@ -12,7 +12,8 @@ class Forecaster(Protocol):
     """One model: it learns from rows of features once and forecasts from such rows ever after.
 
     Equal input gives an equal model, byte for byte, and equal forecasts, in any process. A model runs on one
-    thread and never changes what it is given.
+    thread and never changes what it is given. One whose forecasts have the same last bit however many rows are
+    asked for at once may say so by an attribute ``is_rowwise = True``; it is then called once for many origins.
     """
 
     @property

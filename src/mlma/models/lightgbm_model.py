@@ -63,6 +63,7 @@ class LightGBMForecaster:
     """
 
     family = FAMILY
+    is_rowwise = True  # a forecast has the same last bit however many rows are asked for at once
 
     def __init__(self, params: Mapping[str, object] | None = None, *, seed: int = 0) -> None:
         self._params = {**DEFAULTS, "seed": seed, **canonical_params(params or {})}

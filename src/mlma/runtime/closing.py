@@ -63,6 +63,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
         control.order(int(stream_id), batch, REASONS[block.reason[stream_id]], n=0)
         for stream_id in np.flatnonzero(guarded.action != ACTION_CODE[Action.KEEP])
     ]
+    control.history.append_pool(control.pools.close(batch, scores.members))
     findings = _findings(control, scores, served, batch, now)
     control.store.record(
         Commit(

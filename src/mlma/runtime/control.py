@@ -16,6 +16,8 @@ from mlma.monitor.monitor import LossMonitor
 from mlma.runtime.executors import Executor
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.fleet import Fleet
+from mlma.runtime.lineup import Lineup
+from mlma.runtime.pools import Pools
 from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History
 
 
@@ -38,7 +40,7 @@ class Costs:
     train_cpu_s: float = 0.0
     evergreen_cpu_s: float = 0.0  # refits of the evergreen members
     predict_cpu_s: float = 0.0
-    spared_cpu_s: float = 0.0  # part of predict_cpu_s that a memo of forecasts has spared
+    spared_cpu_s: float = 0.0  # part of the two above that a memo has spared
     trainings: int = 0
     alarms: int = 0
     batches: int = 0
@@ -72,6 +74,7 @@ class Control:
     costs: Costs = field(default_factory=Costs)
     fleet: Fleet = field(default_factory=Fleet)
     monitor: LossMonitor = field(init=False)
+    pools: Pools = field(init=False)
     batch: int = -1  # the last closed batch; before the first, the one before warm-up ends
     issued_until: int = 0  # first slot without a forecast
 
@@ -113,6 +116,18 @@ class Control:
             cooldown=life.cooldown if self.settings.policy.proves else 0,
         )
 
+    def serves(self, serving: Serving, version: Version) -> None:
+        """Take note of a line of the ledger: the version leads its pool, those that it takes back leave it."""
+        before = self.fleet.lines.get(serving.stream_id, [])[:]
+        self.fleet.serves(serving, version)
+        after = self.fleet.lines[serving.stream_id]
+        self.pools.leave(serving.stream_id, [gone for gone in before if gone not in after])
+        self.pools.lead(version)
+
+    def lineup(self) -> Lineup:
+        """Who forecasts from the next origin on."""
+        return Lineup(weight=self.pools.weights(), versions=self.pools.versions)
+
     def held_by(self, kind: OverrideKind) -> Bools:
         """Streams that an active override of a kind holds, shape (streams,)."""
         return overrides.held(self.store.overrides(), kind, self.fleet.streams, self.clock.now())
@@ -131,7 +146,7 @@ class Control:
         )
         versions = {version.id: version for version in results.versions}
         for serving in results.servings:
-            self.fleet.serves(serving, versions[serving.version_id])
+            self.serves(serving, versions[serving.version_id])
         for version in results.versions:
             if version.id in self.fleet.versions:
                 self.fleet.versions[version.id] = version

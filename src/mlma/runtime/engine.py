@@ -17,12 +17,14 @@ from mlma.core.decisions import RejectReason
 from mlma.core.errors import StoreError
 from mlma.core.records import Effect, Finding, Rejected, SourceFile
 from mlma.core.rows import Rows
+from mlma.core.settings import Serve
 from mlma.runtime import closing, monitoring
 from mlma.runtime import fleet as fleets
 from mlma.runtime.closing import Closed
 from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.orders import Orders
+from mlma.runtime.pools import Pools, evergreens, n_seats
 from mlma.runtime.ports import Commit, ControlStore
 from mlma.runtime.shard import Position, ShardSpec
 from mlma.runtime.trainings import Trainings
@@ -54,6 +56,7 @@ class Engine(Control):
         """Take up where the store stands: rebuild the fleet, make the shards and bring them to the cursor."""
         schedule = self.settings.schedule
         self.fleet = fleets.load(self.store)
+        self.pools = self._opened_pools()
         self._seq = last_seq(self.store)
         self.history.discard_observations_after(self._seq)
         cursor = self.store.cursor()
@@ -66,7 +69,8 @@ class Engine(Control):
             [
                 ShardSpec(
                     shard=shard, n_shards=n_shards, schedule=schedule, testing=self.settings.testing,
-                    model=self.settings.model, history=self.history, artifacts=self.artifacts,
+                    model=self.settings.model, evergreen=evergreens(self.settings.life),
+                    n_seats=n_seats(self.settings.life), history=self.history, artifacts=self.artifacts,
                     checkpoints=self.checkpoints,
                 )
                 for shard in range(n_shards)
@@ -75,6 +79,28 @@ class Engine(Control):
         self.sync()
         self._measure_scales()
         self.monitor = monitoring.opened(self)
+
+    def _opened_pools(self) -> Pools:
+        """Pools as they were recorded after the last closed batch, and who came since."""
+        pools, cursor = Pools(self.settings.life), self.store.cursor()
+        pools.grow(self.fleet.n_streams)
+        block = None if cursor is None else self.history.pool(cursor)
+        opened = -1 if cursor is None else self.settings.schedule.origin_after(cursor)
+        servings = self.store.servings()
+        if block is not None:
+            leaders = {serving.stream_id: serving.version_id for serving in servings if serving.origin < opened}
+            pools.restore(block, self.fleet.versions, leaders)
+        for serving in servings:
+            if block is None or serving.origin >= opened:
+                pools.lead(self.fleet.versions[serving.version_id])
+        for stream_id, line in self.fleet.lines.items():
+            seated = [sitting.version_id for sitting in pools.versions.get(stream_id, {}).values()]
+            pools.leave(stream_id, [version_id for version_id in seated if version_id not in line])
+        return pools
+
+    def _others(self) -> str:
+        """Who serves when a version fails."""
+        return "the rest of the pool" if self.settings.life.serve is Serve.BLEND else "seasonal naive"
 
     def close(self) -> None:
         """Write checkpoints and end the shards. The state stays as it was recorded."""
@@ -132,6 +158,7 @@ class Engine(Control):
         self.store.record(Commit(file=file, rejected=admitted.rejected, streams=admitted.births, findings=mended))
         self._seq = seq
         self.fleet.add_streams(admitted.births)
+        self.pools.grow(self.fleet.n_streams)
         self.fleet.saw(admitted.block.stream_id, admitted.block.slot)
         self._pad_scales()
         self.sync()
@@ -221,12 +248,13 @@ class Engine(Control):
         if not self.is_warm() or until < self.open_first():
             return
         findings, known = [], OpenFindings(self.store, self.clock.now())
-        for issued in self.executor.forecast(self.fleet.champions(), until=until):
+        for issued in self.executor.forecast(self.lineup(), until=until):
             self.issued_until = max(self.issued_until, issued.until)
             self.costs.predict_cpu_s += issued.cpu_s + issued.spared_cpu_s
-            self.costs.spared_cpu_s += issued.spared_cpu_s
+            self.costs.evergreen_cpu_s += issued.evergreen_cpu_s + issued.spared_evergreen_cpu_s
+            self.costs.spared_cpu_s += issued.spared_cpu_s + issued.spared_evergreen_cpu_s
             findings += [
-                known.seen("model_failed", self.fleet.streams[stream_id].name, f"{error}; seasonal naive serves")
+                known.seen("model_failed", self.fleet.streams[stream_id].name, f"{error}; {self._others()} serves")
                 for stream_id, error in issued.failed.items()
             ]
         if findings:

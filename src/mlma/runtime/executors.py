@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
+from mlma.runtime.lineup import Lineup
 from mlma.runtime.scoring import BatchScores
-from mlma.runtime.serving import Champion, Memo
+from mlma.runtime.serving import Memo
 from mlma.runtime.shard import Issued, Position, Shard, ShardSpec, Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome, train
 
@@ -70,12 +71,10 @@ class Executor(ABC):
         """See `Shard.score`, one a shard."""
         return list(self._call("score", dict.fromkeys(range(self.n_shards), (batch,))).values())
 
-    def forecast(self, champions: Mapping[int, Champion], *, until: int) -> list[Issued]:
+    def forecast(self, lineup: Lineup, *, until: int) -> list[Issued]:
         """See `Shard.forecast`, one a shard."""
-        homes: dict[int, dict[int, Champion]] = {shard: {} for shard in range(self.n_shards)}
-        for stream_id, champion in champions.items():
-            homes[stream_id % self.n_shards][stream_id] = champion
-        return list(self._call("forecast", {shard: (mine, until) for shard, mine in homes.items()}).values())
+        calls = {shard: (lineup.part(shard, self.n_shards), until) for shard in range(self.n_shards)}
+        return list(self._call("forecast", calls).values())
 
     def windows(self, stream_ids: Ints) -> list[Window]:
         """See `Shard.windows`, in order of stream id."""

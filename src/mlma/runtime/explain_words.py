@@ -35,6 +35,7 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.REQUESTED: "an engineer asked for it",
     Reason.MODEL_FAILED: "the champion could not forecast, seasonal naive stood in",
     Reason.FIRST_VERSION: "there was no champion to beat",
+    Reason.JOINED_POOL: "the new version takes part in the blend; its weight follows its losses",
     Reason.LATEST_SERVES: "the policy serves the latest version without a comparison",
     Reason.BEAT_CHAMPION: "it beat the champion on the held-out recent targets",
     Reason.NOT_BETTER: "it did not beat the champion on the held-out recent targets",

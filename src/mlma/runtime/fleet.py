@@ -9,7 +9,6 @@ from mlma.core.blocks import Bools, DecisionBlock, Ints
 from mlma.core.decisions import EffectStatus, Hold, Phase, Role
 from mlma.core.records import Decision, Effect, Serving, Stream, Version
 from mlma.runtime.ports import ControlStore
-from mlma.runtime.serving import Champion
 
 NEVER = -(10**6)
 """Batch number of something that never happened."""
@@ -64,14 +63,6 @@ class Fleet:
         """The version that served before the champion first did."""
         line = self.lines.get(stream_id, [])
         return self.versions[line[-2]] if len(line) > 1 else None
-
-    def champions(self) -> dict[int, Champion]:
-        """Serving versions by stream id."""
-        found = ((stream_id, self.versions[line[-1]]) for stream_id, line in self.lines.items() if line)
-        return {
-            stream_id: Champion(version_id=version.id, family=version.family, sha256=version.sha256)
-            for stream_id, version in found
-        }
 
     def serves(self, serving: Serving, version: Version) -> None:
         """Note that a version serves from now on; going back to a former one drops what came after it."""

@@ -217,6 +217,12 @@ class Checkpoints(Protocol):
     def load_monitor(self, batch: int) -> dict[str, NDArray[Any]] | None:
         """Arrays of the monitor after a batch, None when they cannot be read."""
 
+    def save_evergreens(self, shard: int, batch: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Store what evergreen members know after a batch; that of the batch before stays. Raises StoreError."""
+
+    def load_evergreens(self, shard: int, batch: int) -> dict[str, NDArray[Any]] | None:
+        """Arrays of the evergreen members after a batch, None when they cannot be read."""
+
 
 class ArtifactStore(Protocol):
     """Model versions by content."""

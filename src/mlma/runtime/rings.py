@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints, LossBlock
+from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints, LossBlock, MemberBlock
 from mlma.core.records import NAIVE
 from mlma.core.schedule import Schedule
 from mlma.runtime.outcomes import Outcomes, empty
 
 RING_ARRAYS = (
-    "last_forecast", "last_fallback", "_forecast", "_naive", "_fallback",
+    "last_forecast", "last_fallback", "_forecast", "_naive", "_fallback", "_members", "_seated",
 )  # fmt: skip
 """Attributes of `Rings` that a checkpoint holds, besides the outcomes."""
+
+NAMES = "U40"
+"""Type of the ids of pool members."""
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Rings:
 
     schedule: Schedule
     lookback: int  # slots before an origin that must stay readable
+    n_seats: int = 2  # of a stream's pool
     batch: int | None = None
     outcomes: Outcomes = field(init=False)
     last_forecast: Floats = field(default_factory=lambda: empty(0, 0))  # of the last closed batch
@@ -34,6 +38,8 @@ class Rings:
     _forecast: Floats = field(default_factory=lambda: empty(0, 0))
     _naive: Floats = field(default_factory=lambda: empty(0, 0))
     _fallback: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    _members: Floats = field(default_factory=lambda: np.zeros((0, 0, 0)))  # (streams, seats, batch)
+    _seated: NDArray[np.str_] = field(default_factory=lambda: np.zeros((0, 0), dtype=NAMES))  # who issued them
     issued_until: int = 0
 
     def __post_init__(self) -> None:
@@ -62,6 +68,10 @@ class Rings:
         for name in ("last_fallback", "_fallback"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros(more, dtype=old.dtype)]))
+        seats = np.full((more, self.n_seats, size), np.nan)
+        self._members = np.concatenate([self._members, seats]) if len(self._members) else seats
+        nobody = np.zeros((more, self.n_seats), dtype=NAMES)
+        self._seated = np.concatenate([self._seated, nobody]) if len(self._seated) else nobody
         self.outcomes.grow(more)
 
     def advance(self, batch: int) -> None:
@@ -70,6 +80,8 @@ class Rings:
         self.issued_until = self.schedule.first_slot(batch + 1)
         self._forecast, self._naive = (empty(self.n_streams, self.schedule.batch) for _ in range(2))
         self.last_fallback, self._fallback = self._fallback, np.zeros(self.n_streams, dtype=np.bool_)
+        self._members = np.full((self.n_streams, self.n_seats, self.schedule.batch), np.nan)
+        self._seated = np.zeros((self.n_streams, self.n_seats), dtype=NAMES)
         self.outcomes.forget(self.issued_until - self.lookback - self.schedule.batch)
 
     # batches
@@ -83,6 +95,19 @@ class Rings:
         is_naive = np.asarray([version == NAIVE for version in block.versions])
         self._fallback[row[is_naive[block.version]]] = True
         self.issued_until = max(self.issued_until, block.origin_last + self.schedule.horizon)
+
+    def issue_members(self, block: MemberBlock, n_shards: int) -> None:
+        """Put the members' forecasts of the open batch in place; a new member starts on an empty seat."""
+        first = block.origin_first - self.schedule.first_slot(self.open_batch)
+        row, name = block.stream_id // n_shards, np.asarray(block.members, dtype=NAMES)[block.member]
+        is_new = self._seated[row, block.seat] != name
+        self._members[row[is_new], block.seat[is_new]] = np.nan
+        self._seated[row, block.seat] = name
+        self._members[row, block.seat, first : first + block.forecast.shape[1]] = block.forecast
+
+    def open_members(self) -> Floats:
+        """Forecasts of the members for the open batch, shape (streams, seats, batch); an empty seat gives none."""
+        return self._members
 
     def open_block(self, batch: int, stream_ids: Ints) -> LossBlock:
         """Outcomes and forecasts of the open batch, which is ``batch``."""

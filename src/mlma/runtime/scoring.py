@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from mlma.core import losses
+from mlma.core import losses, pool
 from mlma.core.batch_summary import BatchSummary, summarise_batch
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock
 from mlma.core.settings import TestingSettings, Yardstick
@@ -27,6 +27,7 @@ class BatchScores:
     n_rows: Ints  # clean observations in the train window
     last_slot: Ints  # newest observation; -1 when there is none
     fallback: Bools  # seasonal naive served at least one target
+    members: Floats  # mean losses of the members of the pools, shape (streams, seats)
 
     def summary(self, settings: TestingSettings, n_targets: int) -> BatchSummary:
         """What the monitor judges."""
@@ -65,6 +66,25 @@ def summarise(block: LossBlock, settings: TestingSettings) -> BatchSummary:
         single=np.concatenate(single) if single else None,
         **{**columns, "n": columns["n"].astype(np.int64)},
     )
+
+
+def score_members(y: Floats, members: Floats, n_scored: Ints, settings: TestingSettings) -> Floats:
+    """Mean losses of the members of the pools over a batch, see `mlma.core.pool.member_losses`.
+
+    Parameters
+    ----------
+    y
+        Outcomes, shape (streams, targets).
+    members
+        Forecasts, shape (streams, seats, targets).
+    n_scored
+        Shape (streams,), targets with a loss of the served forecast.
+    """
+    made = np.full(members.shape[:2], np.nan)
+    for rows in row_blocks(len(y), members.shape[1] * members.shape[2]):
+        losses_of = losses.loss(settings.loss, y[rows, None, :], members[rows], quantile=settings.quantile)
+        made[rows] = pool.member_losses(losses_of, n_scored=n_scored[rows])
+    return made
 
 
 def gather(parts: Sequence[BatchScores], n_streams: int) -> BatchScores:

@@ -1,44 +1,92 @@
-"""Serving one shard's forecasts: the champion where it can, seasonal naive where it cannot."""
+"""Forecasts of one shard's pools: every member's, each failure contained, and what the members cost."""
 
 import time
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlma.core.blocks import Floats, Ints
-from mlma.core.records import NAIVE
+from mlma.core import pool
+from mlma.core.blocks import Floats, ForecastBlock, Ints, MemberBlock, RefitBlock
 from mlma.core.settings import ModelSettings
 from mlma.models import registry
 from mlma.models.forecaster import Forecaster, checked_forecasts
+from mlma.runtime.lineup import Champion
 from mlma.runtime.ports import ArtifactStore
-
-Memo = dict[tuple[str, int, int, int], tuple[Floats, float]]
-"""Forecasts that several policies of a replay share: artifact, stream and span to forecasts and CPU seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Champion:
-    """The version that serves a stream, and how its artifact is read."""
-
-    version_id: str
-    family: str
-    sha256: str
 
 
 @dataclass(slots=True)
-class Served:
-    """Forecasts under way, shape (streams, targets); ``version`` indexes ``versions``."""
+class Memo:
+    """What several policies of a replay share: forecasts, and what evergreen members learned, with CPU seconds."""
 
-    forecast: Floats
-    version: Ints
-    versions: dict[str, int] = field(default_factory=lambda: {NAIVE: 0})
-    failed: dict[int, str] = field(default_factory=dict)
+    forecasts: dict[tuple[str, int, int, int], tuple[Floats, float]] = field(default_factory=dict)
+    refits: dict[tuple[int, int], tuple[RefitBlock, float]] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.forecasts.clear()
+        self.refits.clear()
+
+
+NOBODY = -1
+"""Code of an empty seat."""
+
+
+@dataclass(slots=True)
+class Pooled:
+    """Forecasts under way of the targets ``first .. last - 1``; ``code`` indexes ``names``."""
+
+    first: int
+    last: int
+    forecast: Floats  # (streams, seats, targets)
+    weight: Floats  # (streams, seats)
+    code: Ints  # (streams, seats), NOBODY for an empty seat
+    names: dict[str, int]  # in order of their codes
+    failed: dict[int, str] = field(default_factory=dict)  # by row
 
     @classmethod
-    def fallback(cls, naive: Floats) -> "Served":
-        """Every target served by seasonal naive."""
-        return cls(forecast=naive.copy(), version=np.zeros(naive.shape, dtype=np.int64))
+    def begun(cls, forecast: Floats, weight: Floats, *, first: int, fixed: Sequence[str]) -> "Pooled":
+        """Nobody but the fixed members sits yet."""
+        code = np.full(forecast.shape[:2], NOBODY, dtype=np.int64)
+        code[:, : len(fixed)] = np.arange(len(fixed))
+        names = {name: i for i, name in enumerate(fixed)}
+        return cls(first, first + forecast.shape[2], forecast, weight, code, names)
+
+    def seat(self, row: int, seat: int, name: str) -> None:
+        """Note who sits there."""
+        self.code[row, seat] = self.names.setdefault(name, len(self.names))
+
+    def served(self, stream_ids: Ints, horizon: int) -> ForecastBlock:
+        """What is served: the blend, named after its leading member."""
+        made = pool.blended(self.forecast, self.weight)
+        lead = pool.leading(self.forecast, self.weight)
+        keep = np.isfinite(made)
+        row, column = np.nonzero(keep)
+        return ForecastBlock(
+            origin_first=self.first,
+            origin_last=self.last - horizon,
+            stream_id=stream_ids[row],
+            slot=column + self.first,
+            forecast=made[keep],
+            naive=self.forecast[:, 0][keep],
+            version=self.code[row, lead[keep]],
+            versions=tuple(self.names),
+        )
+
+    def members(self, stream_ids: Ints, horizon: int) -> MemberBlock:
+        """Every member's forecasts, with the weights."""
+        row, seat = np.nonzero(self.code != NOBODY)
+        return MemberBlock(
+            origin_first=self.first,
+            origin_last=self.last - horizon,
+            stream_id=stream_ids[row],
+            seat=seat,
+            member=self.code[row, seat],
+            members=tuple(self.names),
+            weight=self.weight[row, seat],
+            forecast=self.forecast[row, seat],
+        )
 
 
 @dataclass(slots=True)
@@ -53,36 +101,36 @@ class Predictor:
     capacity: int = 64  # models kept in memory; a LightGBM model of 60 trees takes about 0.1 MB
     _loaded: OrderedDict[str, Forecaster] = field(default_factory=OrderedDict)
 
-    def serve(
-        self, served: Served, row: int, stream_id: int, champion: Champion, x: Floats, span: tuple[int, int]
-    ) -> None:
-        """Replace the naive forecasts of one row by the champion's where those are finite.
+    def fill(self, pooled: Pooled, row: int, stream_id: int, versions: Mapping[int, Champion], x: Floats) -> None:
+        """Let the versions of one stream forecast.
 
-        A model that raises, or returns a value that is not finite, takes only itself out: seasonal naive keeps
-        serving those targets and the failure is named.
+        A model that raises, or returns a value that is not finite, takes only itself out: the rest of the pool
+        serves those targets and the failure is named.
         """
-        try:
-            made = self._predict(stream_id, champion, x, span)
-        except Exception as error:  # noqa: BLE001  a user's model may raise anything; the stream is named, the rest go on
-            served.failed[row] = f"{champion.version_id}: {type(error).__name__}: {error}"
-            return
-        finite = np.isfinite(made)
-        if not finite.all():
-            served.failed[row] = f"{champion.version_id}: {int((~finite).sum())} of {len(made)} forecasts not finite"
-        code = served.versions.setdefault(champion.version_id, len(served.versions))
-        served.forecast[row, finite] = made[finite]
-        served.version[row, finite] = code
+        span = (pooled.first, pooled.last)
+        for seat, champion in versions.items():
+            pooled.seat(row, seat, champion.version_id)
+            try:
+                made = self._predict(stream_id, champion, x, span)
+            except Exception as error:  # noqa: BLE001  a user's model may raise anything; the stream is named, the rest go on
+                pooled.failed[row] = f"{champion.version_id}: {type(error).__name__}: {error}"
+                continue
+            finite = np.isfinite(made)
+            if not finite.all():
+                n_bad = int((~finite).sum())
+                pooled.failed[row] = f"{champion.version_id}: {n_bad} of {len(made)} forecasts not finite"
+            pooled.forecast[row, seat] = np.where(finite, made, np.nan)
 
     def _predict(self, stream_id: int, champion: Champion, x: Floats, span: tuple[int, int]) -> Floats:
         key = (champion.sha256, stream_id, *span)
-        if self.memo is not None and key in self.memo:
-            made, cpu_s = self.memo[key]
+        if self.memo is not None and key in self.memo.forecasts:
+            made, cpu_s = self.memo.forecasts[key]
             self.spared_cpu_s += cpu_s
             return made
         began = time.thread_time()
         made = self._by_origin(self._load(champion), x)
         if self.memo is not None:
-            self.memo[key] = (made, time.thread_time() - began)
+            self.memo.forecasts[key] = (made, time.thread_time() - began)
         return made
 
     def _by_origin(self, model: Forecaster, x: Floats) -> Floats:
@@ -90,6 +138,8 @@ class Predictor:
 
         So a daemon that catches up, or is restarted in the middle of a batch, records the very same numbers.
         """
+        if getattr(model, "is_rowwise", False):
+            return checked_forecasts(model.predict(x), len(x))
         parts = np.split(x, range(self.horizon, len(x), self.horizon))
         return np.concatenate([checked_forecasts(model.predict(part), len(part)) for part in parts])
 

@@ -11,22 +11,27 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mlma.core.batch_summary import BatchSummary
-from mlma.core.blocks import Bools, Floats, ForecastBlock, Ints
+from mlma.core.blocks import Bools, Floats, Ints, LossBlock, MemberBlock
+from mlma.core.records import NAIVE
 from mlma.core.robust import robust_scale
 from mlma.core.schedule import Schedule
-from mlma.core.settings import ModelSettings, TestingSettings
+from mlma.core.settings import Evergreen, ModelSettings, TestingSettings
+from mlma.models.evergreen.design import Designer
+from mlma.models.evergreen.members import Members
 from mlma.models.features import Features
 from mlma.models.naive import seasonal_naive
+from mlma.runtime.evergreens import Evergreens
+from mlma.runtime.lineup import Lineup
 from mlma.runtime.ports import ArtifactStore, Checkpoints, History
 from mlma.runtime.rings import Rings
-from mlma.runtime.scoring import BatchScores, summarise
-from mlma.runtime.serving import Champion, Memo, Predictor, Served
+from mlma.runtime.scoring import BatchScores, score_members, summarise
+from mlma.runtime.serving import Memo, Pooled, Predictor
 
 FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
 
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 """Raised whenever the arrays of a checkpoint change their meaning."""
 
 
@@ -39,6 +44,8 @@ class ShardSpec:
     schedule: Schedule
     testing: TestingSettings
     model: ModelSettings
+    evergreen: tuple[Evergreen, ...]  # families of the pool members that are refitted after every batch
+    n_seats: int  # of a pool: seasonal naive, the evergreen members, trained versions
     history: History
     artifacts: ArtifactStore
     checkpoints: Checkpoints
@@ -59,9 +66,11 @@ class Issued:
 
     until: int  # first slot without a forecast
     n_forecasts: int
-    failed: Mapping[int, str]  # stream id to what went wrong; seasonal naive served instead
-    cpu_s: float  # spent
+    failed: Mapping[int, str]  # stream id to what went wrong; the rest of the pool served instead
+    cpu_s: float  # spent on forecasts
     spared_cpu_s: float = 0.0  # more that would have been spent without a memo
+    evergreen_cpu_s: float = 0.0  # spent on refits of evergreen members
+    spared_evergreen_cpu_s: float = 0.0  # more that would have been spent without a memo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,16 +92,26 @@ class Shard:
     _seq: int = 0
     _rings: Rings = field(init=False)
     _features: Features = field(init=False)
+    _lookback: int = field(init=False)  # slots before an origin that some member looks at
     _predictor: Predictor = field(init=False)
+    _evergreens: Evergreens = field(init=False)
     _summary: BatchSummary | None = None  # of the last closed batch
+    _member_losses: Floats | None = None  # of the last closed batch
 
     def __post_init__(self) -> None:
         schedule = self.spec.schedule
         self._features = Features(schedule)
+        members = Members(Designer(self._features), self.spec.evergreen)
+        self._lookback = members.designer.lookback if members.families else self._features.lookback
         self._rings = Rings(
             schedule=schedule,
-            lookback=self._features.lookback + schedule.train_window,
+            lookback=self._lookback + schedule.train_window,
+            n_seats=self.spec.n_seats,
         )
+        self._evergreens = Evergreens(
+            shard=self.spec.shard, members=members, history=self.spec.history, checkpoints=self.spec.checkpoints,
+            memo=self.memo,
+        )  # fmt: skip
         self._predictor = Predictor(
             artifacts=self.spec.artifacts, model=self.spec.model, horizon=schedule.horizon, memo=self.memo
         )
@@ -127,7 +146,7 @@ class Shard:
 
     def _made_for(self) -> str:
         """What the arrays of a checkpoint depend on."""
-        return f"{CHECKPOINT_FORMAT} {self._rings.lookback} {self.spec.n_shards}"
+        return f"{CHECKPOINT_FORMAT} {self._rings.lookback} {self.spec.n_shards} {self.spec.n_seats}"
 
     def _restore(self, position: Position) -> None:
         """Take up a checkpoint that is not ahead of what is recorded."""
@@ -158,6 +177,14 @@ class Shard:
             spec.shard, first_slot=open_first, last_slot=open_first + spec.schedule.batch - 1
         ):
             rings.issue(issued, spec.n_shards)
+        for members in self._recorded_members(rings.open_batch):
+            rings.issue_members(members, spec.n_shards)
+
+    def _recorded_members(self, batch: int) -> list[MemberBlock]:
+        first = self.spec.schedule.first_slot(batch)
+        return self.spec.history.members(
+            self.spec.shard, first_origin=first, last_origin=first + self.spec.schedule.batch - 1
+        )
 
     def known(self, stream_id: Ints, slot: Ints) -> Bools:
         """Whether an outcome of these streams (of this shard) and slots is known already, shape (n,)."""
@@ -175,13 +202,15 @@ class Shard:
         """Close a batch, the one after the last closed or that one again: losses of the issued forecasts."""
         spec, rings = self.spec, self._rings
         if rings.batch != batch:
-            block = rings.open_block(batch, self._ids())
+            block, members = rings.open_block(batch, self._ids()), rings.open_members()
             spec.history.append_losses(spec.shard, block)
             rings.close(block)
-            self._summary = summarise(block, spec.testing)
+            self._score(block, members)
         elif self._summary is None or len(self._summary.n) != rings.n_streams:
             (block,) = spec.history.losses(spec.shard, first_batch=batch, last_batch=batch)
-            self._summary = summarise(block, spec.testing)
+            self._score(block, self._members_again(block))
+        assert self._summary is not None
+        assert self._member_losses is not None
         made = self._summary
         return BatchScores(
             stream_id=self._ids(),
@@ -194,64 +223,87 @@ class Shard:
             n_rows=rings.outcomes.count(spec.schedule.origin_after(batch), spec.schedule.train_window),
             last_slot=rings.outcomes.last_slots(),
             fallback=rings.last_fallback.copy(),
+            members=self._member_losses,
         )
+
+    def _score(self, block: LossBlock, members: Floats) -> None:
+        self._summary = summarise(block, self.spec.testing)
+        self._member_losses = score_members(block.y, members, self._summary.n, self.spec.testing)
+
+    def _members_again(self, block: LossBlock) -> Floats:
+        """Forecasts of the members for a batch that was closed before a restart."""
+        rings = Rings(schedule=self.spec.schedule, lookback=0, n_seats=self.spec.n_seats)
+        rings.grow(len(block.stream_ids))
+        rings.advance(block.batch - 1)
+        for issued in self._recorded_members(block.batch):
+            rings.issue_members(issued, self.spec.n_shards)
+        return rings.open_members()
 
     # forecasting and training
 
-    def forecast(self, champions: Mapping[int, Champion], until: int) -> Issued:
+    def forecast(self, lineup: Lineup, until: int) -> Issued:
         """Issue the forecasts of every origin of the open batch that is due and was not issued yet.
 
         Parameters
         ----------
-        champions
-            By stream id of this shard; a stream without one is served by seasonal naive.
+        lineup
+            Pools of this shard's streams; seat 0 is seasonal naive.
         until
             Slot; origins before or at it are due (all slots before an origin are known at it).
         """
-        spec, rings = self.spec, self._rings
-        schedule = spec.schedule
-        batch_end = schedule.origin_after(rings.open_batch)
+        spec, rings, schedule = self.spec, self._rings, self.spec.schedule
         first = rings.issued_until
-        last = min(batch_end, (until // schedule.horizon + 1) * schedule.horizon)
+        last = min(schedule.origin_after(rings.open_batch), (until // schedule.horizon + 1) * schedule.horizon)
         if first >= last:
             return Issued(until=first, n_forecasts=0, failed={}, cpu_s=0.0)
+        ids = self._ids()
+        self._evergreens.learn(rings.open_batch - 1, rings.outcomes, ids, lineup)
         began = time.thread_time()
-        start = first - self._features.lookback
-        y = rings.outcomes.window(start, last)
-        naive = seasonal_naive(y, start=start, first=first, last=last, schedule=schedule)
-        served = Served.fallback(naive)
-        rows = {stream_id // spec.n_shards: champion for stream_id, champion in champions.items()}
-        self._predictor.capacity = max(64, 2 * len(rows))
+        pooled = self._pooled(lineup, first, last)
+        cpu_s = time.thread_time() - began
+        members, served = pooled.members(ids, schedule.horizon), pooled.served(ids, schedule.horizon)
+        if spec.n_seats > 1:
+            spec.history.append_members(spec.shard, members)  # before what is served: a restart looks for that
+            rings.issue_members(members, spec.n_shards)
+        spec.history.append_forecasts(spec.shard, served)
+        rings.issue(served, spec.n_shards)
+        spent = [self._predictor.spared_cpu_s, self._evergreens.cpu_s, self._evergreens.spared_cpu_s]
+        self._predictor.spared_cpu_s = self._evergreens.cpu_s = self._evergreens.spared_cpu_s = 0.0
+        return Issued(
+            until=last,
+            n_forecasts=len(served.slot),
+            failed={int(ids[row]): error for row, error in pooled.failed.items()},
+            cpu_s=cpu_s,
+            spared_cpu_s=spent[0],
+            evergreen_cpu_s=spent[1],
+            spared_evergreen_cpu_s=spent[2],
+        )
+
+    def _pooled(self, lineup: Lineup, first: int, last: int) -> Pooled:
+        """Forecasts of every member for the targets first .. last - 1."""
+        spec, n_streams = self.spec, self._rings.n_streams
+        fixed = [NAIVE, *spec.evergreen]
+        start = first - self._lookback
+        y = self._rings.outcomes.window(start, last)
+        forecast = np.full((n_streams, spec.n_seats, last - first), np.nan)
+        forecast[:, 0] = seasonal_naive(y, start=start, first=first, last=last, schedule=spec.schedule)
+        pooled = Pooled.begun(forecast, lineup.weight, first=first, fixed=fixed)
+        rows = {stream_id // spec.n_shards: versions for stream_id, versions in lineup.versions.items()}
+        self._predictor.capacity = max(64, 2 * sum(len(versions) for versions in rows.values()))
+        if spec.evergreen:
+            for chunk in self._chunks(list(range(n_streams)), len(y[0]) if n_streams else 1):
+                made = self._evergreens.forecasts(y[chunk], chunk, start=start, first=first, last=last)
+                forecast[chunk, 1 : len(fixed)] = made
         for chunk in self._chunks(sorted(rows), last - first):
             X = self._features.build(y[chunk], start=start, first=first, last=last)
             for row, x in zip(chunk, X, strict=True):
-                stream_id = row * spec.n_shards + spec.shard
-                self._predictor.serve(served, row, stream_id, rows[row], x, (first, last))
-        cpu_s = time.thread_time() - began
-        block = self._block(served, naive, first, last)
-        spec.history.append_forecasts(spec.shard, block)
-        rings.issue(block, spec.n_shards)
-        failed = {row * spec.n_shards + spec.shard: error for row, error in served.failed.items()}
-        spared, self._predictor.spared_cpu_s = self._predictor.spared_cpu_s, 0.0
-        return Issued(until=last, n_forecasts=len(block.slot), failed=failed, cpu_s=cpu_s, spared_cpu_s=spared)
+                self._predictor.fill(pooled, row, row * spec.n_shards + spec.shard, rows[row], x)
+        return pooled
 
     def _chunks(self, rows: list[int], n_targets: int) -> list[list[int]]:
+        """Rows in pieces whose features fit into a fixed amount of memory."""
         size = max(1, FEATURE_CELLS // max(1, n_targets * len(self._features.names)))
         return [rows[at : at + size] for at in range(0, len(rows), size)]
-
-    def _block(self, served: Served, naive: Floats, first: int, last: int) -> ForecastBlock:
-        keep = np.isfinite(served.forecast)
-        row, column = np.nonzero(keep)
-        return ForecastBlock(
-            origin_first=first,
-            origin_last=last - self.spec.schedule.horizon,
-            stream_id=row * self.spec.n_shards + self.spec.shard,
-            slot=column + first,
-            forecast=served.forecast[keep],
-            naive=naive[keep],
-            version=served.version[keep],
-            versions=tuple(served.versions),
-        )
 
     def windows(self, stream_ids: Ints) -> list[Window]:
         """What trainings at the last closed batch need, one window a stream."""

@@ -13,6 +13,7 @@ from mlma.core.blocks import Bools
 from mlma.core.decisions import Action, EffectKind, EffectStatus, Hold, OverrideKind, Phase, Reason, Role
 from mlma.core.promotion import Proof
 from mlma.core.records import Decision, Effect, Serving, Version
+from mlma.core.settings import Serve
 from mlma.runtime.control import Control, Results
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.fleet import demoted
@@ -87,7 +88,9 @@ class Trainings:
 
     def _needs_proof(self, effect: Effect) -> bool:
         life = self._control.settings.life
-        return life.proof and self._control.fleet.champion(effect.stream_id) is not None
+        return (
+            life.proof and life.serve is Serve.CHAMPION and self._control.fleet.champion(effect.stream_id) is not None
+        )
 
     def _job(self, under_way: Underway, *, held_out: bool) -> TrainingJob:
         schedule, window = self._control.settings.schedule, under_way.window
@@ -152,7 +155,10 @@ class Trainings:
     def _trained(self, under_way: Underway, outcome: TrainingOutcome, results: Results) -> None:
         effect, fleet = under_way.effect, self._control.fleet
         champion = fleet.champion(effect.stream_id)
-        reason = Reason.FIRST_VERSION if champion is None else Reason.LATEST_SERVES
+        joins = self._control.settings.life.serve is Serve.BLEND
+        reason = Reason.JOINED_POOL if joins else Reason.LATEST_SERVES
+        if champion is None:
+            reason = Reason.FIRST_VERSION
         if under_way.proof is not None:
             reason = Reason.BEAT_CHAMPION
         held_by = self._held(effect.stream_id, results)

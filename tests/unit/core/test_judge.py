@@ -63,7 +63,8 @@ def test_the_table_has_a_row_for_every_reason_that_a_test_can_give():
     others = {
         Reason.NO_VERSION, Reason.CALENDAR, Reason.ALWAYS, Reason.MODEL_FAILED, Reason.TRIGGERED,  # policies
         Reason.REQUESTED,  # orders
-        Reason.FIRST_VERSION, Reason.LATEST_SERVES, Reason.BEAT_CHAMPION, Reason.NOT_BETTER,  # trainings
+        Reason.FIRST_VERSION, Reason.LATEST_SERVES, Reason.JOINED_POOL, Reason.BEAT_CHAMPION,  # trainings
+        Reason.NOT_BETTER,
         Reason.TRAINING_FAILED,
     }  # fmt: skip
     assert {row.values[1] for row in TABLE} == set(Reason) - others

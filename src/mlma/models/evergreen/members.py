@@ -1,0 +1,268 @@
+"""The members themselves: a median, a robust regression of logarithms, and one regression a part of the day.
+
+All of them look at values that were pulled in to robust bounds, and none forecasts beyond these: a wild value
+neither teaches nor is served.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlma.core.blocks import Bools, Floats
+from mlma.core.settings import Evergreen
+from mlma.models.evergreen import gram
+from mlma.models.evergreen.design import Design, Designer, bounds
+
+LOG_PENALTY = 1.0
+SLOT_PENALTY = 3.0
+"""Of standardised coefficients; chosen on EIA, retail and Uber, confirmed on flights and bike share (ADR 0016)."""
+
+SMALLEST_RESIDUAL = 0.1
+"""Of the median residual; floor of the residuals whose inverse weighs a row."""
+
+SWEEPS = 3
+"""Passes over the past when a shard starts: each weighs the rows by the residuals of the pass before."""
+
+SOLVES_PER_WINDOW = 28
+"""How often the regressions by part of the day are solved within a train window; a solve costs more than the rest."""
+
+MAX_LOG = 40.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What the members of S streams know; arrays only, so that it can be written down as it is."""
+
+    limits: Floats  # (S, 2) bounds of the values
+    unit: Floats  # (S, 2) shift and scale of the regressions by part of the day, fixed at the first value
+    log_sums: Floats  # (S, p + 2, p + 2)
+    log_rows: Floats  # (S,) rows behind them, forgotten at the same rate
+    log_solution: Floats  # (S, p + 1)
+    slot_sums: NDArray[np.float32]  # (S, groups, q + 2, q + 2)
+    slot_solution: Floats  # (S, groups, q + 1)
+    solved: Floats  # (1,) batch of the last solution by part of the day
+
+    @property
+    def n_streams(self) -> int:
+        """Streams."""
+        return len(self.limits)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything by name."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Learned":
+        """Take up what `arrays` gave. Raises KeyError."""
+        return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The evergreen members of every stream of a shard."""
+
+    designer: Designer
+    families: tuple[Evergreen, ...]
+
+    @property
+    def _p(self) -> int:
+        return self.designer.n_numeric + self.designer.n_calendar
+
+    @property
+    def _q(self) -> int:
+        return self.designer.n_numeric + 6 + 6  # values before the origin, weekdays
+
+    @property
+    def _decay(self) -> float:
+        """Of the past, a batch: what is a train window old has half its say."""
+        schedule = self.designer.schedule
+        return float(0.5 ** (schedule.batch / schedule.train_window))
+
+    def nothing(self, n_streams: int) -> Learned:
+        """State of streams of which nothing is known."""
+        groups = self.designer.n_groups if Evergreen.SLOT_RIDGE in self.families else 0
+        return Learned(
+            limits=np.tile([-np.inf, np.inf], (n_streams, 1)),
+            unit=np.tile([0.0, np.nan], (n_streams, 1)),
+            log_sums=np.zeros((n_streams, self._p + 2, self._p + 2)),
+            log_rows=np.zeros(n_streams),
+            log_solution=np.full((n_streams, self._p + 1), np.nan),
+            slot_sums=np.zeros((n_streams, groups, self._q + 2, self._q + 2), dtype=np.float32),
+            slot_solution=np.full((n_streams, groups, self._q + 1), np.nan),
+            solved=np.full(1, -np.inf),
+        )
+
+    def grown(self, known: Learned, n_streams: int) -> Learned:
+        """The same with born streams."""
+        if n_streams == known.n_streams:
+            return known
+        new = self.nothing(n_streams - known.n_streams).arrays()
+        old = known.arrays()
+        kept = {name: np.concatenate([old[name], new[name]]) for name in new if name != "solved"}
+        return Learned(**kept, solved=known.solved)
+
+    # learning
+
+    def started(self, y: Floats, *, start: int, batches: Iterable[int], usable: Bools) -> Learned:
+        """Learn from a past as a whole: several passes over its batches.
+
+        Parameters
+        ----------
+        y
+            Shape (S, T), values by slot from ``start`` to the end of the last batch.
+        batches
+            To learn from, in order.
+        usable
+            Shape (S, T): slots that may be learned from.
+        """
+        order = list(batches)
+        known = replace(self.nothing(len(y)), limits=bounds(y))
+        for _ in range(SWEEPS):
+            fresh = self.nothing(len(y))
+            known = replace(fresh, limits=known.limits, unit=known.unit, log_solution=known.log_solution)
+            solution = known.log_solution
+            for batch in order:
+                known = replace(known, log_solution=solution)  # that of the pass before weighs every row
+                known = self._accumulated(known, y, start, batch, usable)
+            known = self._solved(known, order[-1] if order else 0, by_slot=True)
+        return known
+
+    def updated(self, known: Learned, y: Floats, *, start: int, batch: int, usable: Bools) -> Learned:
+        """Learn from one more batch; ``y`` reaches back a train window from its end, or further."""
+        known = self._solved(self._accumulated(known, y, start, batch, usable), batch, by_slot=False)
+        window = self.designer.schedule.train_window
+        return replace(known, limits=bounds(y[:, -window:])) if known.solved[0] == batch else known
+
+    def _accumulated(self, known: Learned, y: Floats, start: int, batch: int, usable: Bools) -> Learned:
+        schedule = self.designer.schedule
+        first, last = schedule.first_slot(batch), schedule.origin_after(batch)
+        clean = _within(y[:, max(0, first - self.designer.lookback - start) : last - start], known.limits)
+        design = self.designer.build(clean, start=last - clean.shape[1], first=first, last=last)
+        target = clean[:, clean.shape[1] - (last - first) :]
+        fit = usable[:, first - start : last - start] & np.isfinite(target) & design.usable
+        known = replace(known, unit=_units(known.unit, target, fit))
+        target = np.nan_to_num(target)
+        if Evergreen.LAD in self.families:
+            known = self._log_accumulated(known, design, target, fit)
+        if Evergreen.SLOT_RIDGE in self.families:
+            known = self._slot_accumulated(known, design, target, fit)
+        return known
+
+    def _log_accumulated(self, known: Learned, design: Design, target: Floats, fit: Bools) -> Learned:
+        features, outcome = _log_features(design), np.log1p(np.maximum(target, 0.0))
+        weight = _row_weights(outcome - gram.applied(known.log_solution, features), fit)
+        added = gram.sums(gram.rows_of(features, outcome, fit), weight)
+        return replace(
+            known,
+            log_sums=self._decay * known.log_sums + added,
+            log_rows=self._decay * known.log_rows + fit.sum(axis=1),
+        )
+
+    def _slot_accumulated(self, known: Learned, design: Design, target: Floats, fit: Bools) -> Learned:
+        rows = gram.rows_of(_slot_features(design, known.unit), _scaled(target, known.unit), fit)
+        sums = known.slot_sums * np.float32(self._decay)
+        for group in range(self.designer.n_groups):
+            mine = rows[:, design.group == group]
+            sums[:, group] += np.matmul(mine.transpose(0, 2, 1), mine).astype(np.float32)
+        return replace(known, slot_sums=sums)
+
+    def _solved(self, known: Learned, batch: int, *, by_slot: bool) -> Learned:
+        log_solution = gram.solved(known.log_sums, penalty=LOG_PENALTY, n_rows=known.log_rows)
+        known = replace(known, log_solution=log_solution)
+        schedule = self.designer.schedule
+        due = (batch - known.solved[0]) * schedule.batch * SOLVES_PER_WINDOW >= schedule.train_window
+        if not (by_slot or due):
+            return known
+        total = known.slot_sums.astype(np.float64)
+        solution = gram.solved(total, penalty=SLOT_PENALTY, n_rows=total[..., 0, 0])
+        return replace(known, slot_solution=solution, solved=np.full(1, float(batch)))
+
+    # forecasting
+
+    def parameters(self, known: Learned) -> Floats:
+        """What `forecasts` needs of it, shape (S, parameters)."""
+        slot = known.slot_solution.reshape(known.n_streams, -1)
+        return np.concatenate([known.limits, known.unit, known.log_solution, slot], axis=1)
+
+    def forecasts(self, parameters: Floats, y: Floats, *, start: int, first: int, last: int) -> Floats:
+        """Forecasts of every member for the targets ``first .. last - 1``.
+
+        Parameters
+        ----------
+        parameters
+            Shape (S, parameters).
+        y
+            Shape (S, T), values by slot from ``start``; only those before a target's origin are looked at.
+
+        Returns
+        -------
+        Floats
+            Shape (S, families, targets); NaN where a member knows too little.
+        """
+        limits, unit, log_solution, slot = np.split(parameters, [2, 4, 4 + self._p + 1], axis=1)
+        clean = _within(y, limits)
+        design = self.designer.build(clean, start=start, first=first, last=last)
+        made = []
+        for family in self.families:
+            if family is Evergreen.MEDIAN:
+                made.append(self.designer.same_slots(clean, start=start, first=first, last=last))
+            elif family is Evergreen.LAD:
+                logs = gram.applied(log_solution, _log_features(design))
+                made.append(np.where(design.usable, np.expm1(np.minimum(logs, MAX_LOG)), np.nan))
+            else:
+                solution = slot.reshape(len(y), self.designer.n_groups, -1)[:, design.group]
+                scaled = gram.applied(solution, _slot_features(design, unit))
+                made.append(np.where(design.usable, unit[:, :1] + unit[:, 1:] * scaled, np.nan))
+        return np.stack([_within(forecast, limits) for forecast in made], axis=1)
+
+
+def _within(values: Floats, limits: Floats) -> Floats:
+    return np.clip(values, limits[:, :1], limits[:, 1:])
+
+
+def _scaled(values: Floats, unit: Floats) -> Floats:
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    scale = np.where(np.isfinite(unit[:, 1]), unit[:, 1], 1.0).reshape(shape)
+    return (values - unit[:, 0].reshape(shape)) / scale
+
+
+def _units(unit: Floats, target: Floats, fit: Bools) -> Floats:
+    """Shift and scale of streams that have none yet: mean and spread of their first values."""
+    n = fit.sum(axis=1)
+    new = np.isnan(unit[:, 1]) & (n > 1)
+    if not new.any():
+        return unit
+    known = np.where(fit, target, 0.0)
+    mean = known.sum(axis=1) / np.maximum(n, 1)
+    spread = np.sqrt(np.where(fit, (target - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(n, 1))
+    scale = np.where(spread > 0, spread, np.where(mean != 0, np.abs(mean), 1.0))
+    return np.where(new[:, None], np.stack([mean, scale], axis=1), unit)
+
+
+def _log_features(design: Design) -> Floats:
+    logs = np.log1p(np.maximum(design.numeric, 0.0))
+    calendar = np.broadcast_to(design.calendar, (*logs.shape[:2], design.calendar.shape[1]))
+    return np.concatenate([logs, calendar], axis=2)
+
+
+def _slot_features(design: Design, unit: Floats) -> Floats:
+    values = np.concatenate([design.numeric, design.origin], axis=2)
+    weekday = np.broadcast_to(design.weekday, (*values.shape[:2], design.weekday.shape[1]))
+    return np.concatenate([_scaled(values, unit), weekday], axis=2)
+
+
+def _row_weights(residual: Floats, fit: Bools) -> Floats:
+    """Weights that make least squares one step of least absolute deviations (Schlossmacher, 1973); (streams, rows).
+
+    A row weighs the inverse of its residual, in units of the stream's median one; 1 before there is a solution.
+    """
+    size = np.where(fit, np.abs(residual), np.nan)
+    known = np.isfinite(size)
+    ordered = np.sort(size, axis=1)
+    middle = ordered[np.arange(len(size)), np.maximum(known.sum(axis=1) - 1, 0) // 2][:, None]
+    middle = np.where(np.isfinite(middle) & (middle > 0), middle, 1.0)
+    weight = middle / np.maximum(size, SMALLEST_RESIDUAL * middle)
+    return np.where(known, weight, np.where(fit, 1.0, 0.0))

@@ -1,0 +1,44 @@
+"""Who forecasts: the members of every stream's pool with their seats and weights, as a shard is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlma.core.blocks import Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Champion:
+    """A version that forecasts a stream, and how its artifact is read."""
+
+    version_id: str
+    family: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineup:
+    """Pools of the streams of a fleet, or of one shard.
+
+    Attributes
+    ----------
+    weight
+        Shape (streams, seats). The first seats are seasonal naive and the evergreen members.
+    versions
+        Seat to version, by stream id.
+    unfit
+        Slots that nothing may be learned from, as (first, end), by stream id.
+    """
+
+    weight: Floats
+    versions: Mapping[int, Mapping[int, Champion]]
+    unfit: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+
+    def part(self, shard: int, n_shards: int) -> "Lineup":
+        """What concerns one shard, whose rows are the streams ``shard, shard + n_shards, ...``."""
+        return Lineup(
+            weight=np.ascontiguousarray(self.weight[shard::n_shards]),
+            versions={i: found for i, found in self.versions.items() if i % n_shards == shard},
+            unfit={i: found for i, found in self.unfit.items() if i % n_shards == shard},
+        )
