@@ -5,12 +5,14 @@ from mlma.bootstrap.daemon import configure_logging, run_daemon
 from mlma.bootstrap.engine import make_engine
 from mlma.bootstrap.plots import plot_fleet, plot_stream
 from mlma.bootstrap.replay import DemoReport, demo_data, run_demo, run_replay
+from mlma.bootstrap.replay_state import WhatIfRequest, run_what_if
 from mlma.bootstrap.state import State, SystemClock, clock, load_settings, notifier, open_state, schedule_of
 
 __all__ = [
     "DemoReport",
     "State",
     "SystemClock",
+    "WhatIfRequest",
     "clock",
     "configure_logging",
     "demo_data",
@@ -24,5 +26,6 @@ __all__ = [
     "run_daemon",
     "run_demo",
     "run_replay",
+    "run_what_if",
     "schedule_of",
 ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlma.runtime.replay import ReplayProgress, Shared
     from mlma.runtime.replay_data import ReplayRequest
     from mlma.runtime.replay_frontier import Candidates
+    from mlma.runtime.replay_recorded import Recorded
     from mlma.runtime.replay_report import ReplayReport
     from mlma.runtime.replay_tally import Tally
 
@@ -46,7 +47,7 @@ def run_replay(
         read_file(Path(request.data), mapping), request, settings.schedule.frequency
     )
     told = {"aggregated": aggregated, **replay_data.described(request)}
-    return _replayed(rows, settings, wanted, told=told, seed=request.seed, began=began, progress=progress)
+    return replayed(rows, settings, wanted, told=told, seed=request.seed, began=began, progress=progress)
 
 
 def policies_of(names: "Sequence[str]") -> "list[Policy]":
@@ -56,7 +57,7 @@ def policies_of(names: "Sequence[str]") -> "list[Policy]":
     return [policy.parse(name) for name in dict.fromkeys(names)]
 
 
-def _replayed(
+def replayed(
     rows: "Rows",
     settings: "Settings",
     wanted: "list[Policy]",
@@ -65,6 +66,7 @@ def _replayed(
     seed: int,
     began: float,
     progress: "Callable[[ReplayProgress], None] | None",
+    recorded: "Recorded | None" = None,
 ) -> "ReplayReport":
     """Run everything that the wanted policies need, side by side, and report it."""
     from mlma.runtime import replay, replay_data, replay_policies, replay_report
@@ -100,6 +102,7 @@ def _replayed(
         rejected=tallies[0].engine.store.rejected(),
         settings=told,
         trained_elsewhere_s=0.0 if workers is None else shared.pool.cpu_s,
+        recorded=recorded,
         seed=seed,
     )
 

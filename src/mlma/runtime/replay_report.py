@@ -24,6 +24,7 @@ from mlma.runtime.replay_compare import (
     summary,
 )
 from mlma.runtime.replay_frontier import Found
+from mlma.runtime.replay_recorded import RECORDED, Recorded
 from mlma.runtime.replay_tally import Tally
 
 __all__ = ["ReplayReport", "Tally"]
@@ -41,6 +42,8 @@ class ReplayReport:
         Those that were run, in the same order.
     frontier
         What was found in hindsight, None when it was not asked for.
+    recorded
+        What the daemon of a state really did, None for a file of data.
     trained_elsewhere_s
         CPU seconds of trainings in other processes, each counted once.
     """
@@ -55,6 +58,7 @@ class ReplayReport:
     settings: dict[str, object]
     trained_elsewhere_s: float = 0.0
     frontier: Found | None = None
+    recorded: Recorded | None = None
     seed: int = 0
 
     @cached_property
@@ -85,7 +89,22 @@ class ReplayReport:
             if policy.is_hindsight:
                 made[str(policy)] = self._calendar(policy, made) if not self._is_frontier(policy) else self._frontier()
         order = [str(policy) for policy in self.wanted]
-        return {name: made[name] for name in [*order, *(name for name in made if name not in order)]}
+        made = {name: made[name] for name in [*order, *(name for name in made if name not in order)]}
+        return dict(made) if self.recorded is None else self._with_recorded(made, self.recorded)
+
+    def _with_recorded(self, made: Mapping[str, dict[str, object]], found: Recorded) -> dict[str, object]:
+        """The same rows, each also beside what the daemon did, and the daemon's own row before them."""
+        names = [stream.name for stream in self.tallies[0].engine.fleet.streams]
+        theirs = found.means([*names])
+        rows: dict[str, object] = {RECORDED: {**found.figures(), **NOTHING}}
+        means = {
+            tally.name: np.where(tally.n > 0, tally.loss / np.maximum(1, tally.n), np.nan) for tally in self.tallies
+        }
+        for name, row in made.items():
+            mine = means.get(str(row.get("policy", name)))
+            compared = None if mine is None else spread(_over(mine, theirs[: len(mine)]))
+            rows[name] = {**row, "relative_loss_to_recorded": compared}
+        return rows
 
     @staticmethod
     def _is_frontier(policy: Policy) -> bool:
@@ -214,10 +233,10 @@ def _mode(policy: Policy) -> Serve:
     return policy.serve
 
 
-def _over(loss: Floats, naive: Floats) -> Floats:
-    """Loss over naive's, NaN where that is zero; shape (streams,)."""
+def _over(loss: Floats, other: Floats) -> Floats:
+    """Loss over another on the same streams, NaN where that is zero or missing; shape (streams,)."""
     made = np.full(len(loss), np.nan)
-    np.divide(loss, naive, out=made, where=naive > 0.0)
+    np.divide(loss, other, out=made, where=other > 0.0)
     return made
 
 
