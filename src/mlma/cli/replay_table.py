@@ -15,8 +15,7 @@ def show(figures: "Mapping[str, object]") -> None:
     beside = "/recorded" if has_recorded else "/naive"
     key = "relative_loss_to_recorded" if has_recorded else "relative_loss_to_naive"
     headings = [
-        "loss", "/always", beside, "trained", "share", "cpu", "at .1", "at .3", "at 1", "alarms", "train s", "pred s",
-        "rest s",
+        "loss", "/always", beside, "trained", "share", "cpu", "at .1", "at .3", "at 1", "train s", "pred s", "rest s",
     ]  # fmt: skip
     rows = table(["policy", *headings], right=headings)
     for name, found in policies.items():
@@ -26,7 +25,6 @@ def show(figures: "Mapping[str, object]") -> None:
             name, _figure(found["mean_loss"]), _mean(found["relative_loss_to_always"]), _mean(found.get(key)),
             _count(found["trainings"]), _share(found["training_share_of_always"]),
             _share(found["training_cpu_share_of_always"]), *(_cost(costs.get(price)) for price in ("0.1", "0.3", "1")),
-            _count(found["alarms"]),
             *(_seconds(cpu[part]) for part in ("train", "predict", "rest")),
         )  # fmt: skip
     tabulate(rows)

@@ -46,11 +46,20 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The frontier, and what it cost to find it."""
+    """The frontier, and what it cost to find it.
+
+    Attributes
+    ----------
+    loss
+        Shape (streams, versions, batches), summed over the targets of a batch; infinite where a version did not exist.
+    batch_of
+        Shape (streams, versions), batch after which a version was trained; -1 where a stream has fewer.
+    """
 
     points: Sequence[Point]
     every: int  # g: only every g-th version was looked at
-    n_versions: int
+    loss: Floats
+    batch_of: Ints
     predict_cpu_s: float
     search_cpu_s: float
 
@@ -143,7 +152,7 @@ class Candidates:
         began = time.thread_time()
         points = chosen(loss, cpu_s, always.spent(), always.losses().astype(np.float64), always.counts() > 0)
         return Found(
-            points=points, every=max(1, self.every), n_versions=int((batch_of >= 0).sum()),
+            points=points, every=max(1, self.every), loss=loss, batch_of=batch_of,
             predict_cpu_s=self.predict_cpu_s, search_cpu_s=time.thread_time() - began,
         )  # fmt: skip
 
