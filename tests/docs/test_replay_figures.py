@@ -32,4 +32,4 @@ def test_every_figure_of_a_replay_is_in_the_manual(tmp_path: Path) -> None:
     )
     assert set(rows) == {*figures, *figures["policies"]["mlma"]}
     assert figures["policies"]["always"]["relative_loss_to_always"]["mean"] == 1.0
-    assert set(figures["policies"]["mlma"]["cpu_s"]) == {"train", "predict", "rest"}
+    assert set(figures["policies"]["mlma"]["cpu_s"]) == {"train", "evergreen", "predict", "rest"}
