@@ -112,7 +112,7 @@ def _tally(policy: "Policy", common: "EngineSettings", shared: "Shared", *, n_ba
     from mlma.adapters.checkpoints import NoCheckpoints
     from mlma.adapters.memory_history import MemoryHistory
     from mlma.adapters.store import SqlStore
-    from mlma.runtime import replay, replay_policies
+    from mlma.runtime import replay, replay_policies, replay_unwatched
     from mlma.runtime.engine import Engine
     from mlma.runtime.replay_tally import Tally
 
@@ -132,6 +132,8 @@ def _tally(policy: "Policy", common: "EngineSettings", shared: "Shared", *, n_ba
     tally.observers = [] if watch is None else [watch.note]
     engine.observe = tally.observe
     engine.open()
+    if not replay_unwatched.asks_the_test(policy):
+        engine.monitor = replay_unwatched.Unwatched.from_settings(engine.settings.testing, 0, seed=seed)
     return tally
 
 

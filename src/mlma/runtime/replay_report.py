@@ -26,6 +26,7 @@ from mlma.runtime.replay_compare import (
 from mlma.runtime.replay_frontier import Found
 from mlma.runtime.replay_recorded import RECORDED, Recorded
 from mlma.runtime.replay_tally import Tally
+from mlma.runtime.replay_unwatched import asks_the_test
 
 __all__ = ["ReplayReport", "Tally"]
 
@@ -120,7 +121,7 @@ class ReplayReport:
             "trainings": costs.trainings,
             "training_share_of_always": None,
             "training_cpu_share_of_always": None,
-            "alarms": costs.alarms,
+            "alarms": costs.alarms if asks_the_test(policy) else None,
             "cpu_s": {
                 "train": round(costs.train_cpu_s, 2),
                 "evergreen": round(costs.evergreen_cpu_s, 2),

@@ -82,7 +82,7 @@ def test_the_best_calendar_stands_for_its_cadences_and_brings_always_along() -> 
     ],
 )  # fmt: skip
 def test_a_policy_brings_its_serving_mode_and_its_proof(name: str, serve: Serve, proof: bool) -> None:
-    life = life_of(LifeSettings(warmup=0, min_rows=1, serve=Serve.CHAMPION), SCHEDULE, parse(name))
+    life = life_of(LifeSettings(warmup=0, min_rows=1, serve=Serve.CHAMPION, proof=True), SCHEDULE, parse(name))
     assert (life.serve, life.proof, life.warmup) == (serve, proof, SCHEDULE.train_window)
 
 

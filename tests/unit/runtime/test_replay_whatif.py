@@ -16,7 +16,7 @@ DAYS, WINDOW = 44, 14
 OVERRIDES = {
     "schedule.horizon": "6h", "schedule.batch": "1d", "schedule.train_window": f"{WINDOW}d",
     "schedule.min_history": "7d", "schedule.warmup": f"{WINDOW}d", "model.name": TINY, "executor.kind": "inline",
-    "policy": "never", "testing.yardstick": "none",
+    "policy": "never", "testing.yardstick": "none", "life.serve": "champion",
 }  # fmt: skip
 
 
