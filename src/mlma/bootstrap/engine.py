@@ -19,7 +19,8 @@ FIXED = ("frequency_s", "horizon", "batch", "train_window", "n_shards")
 """Meta entries that a state keeps for its whole life."""
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -33,7 +34,7 @@ def executor_of(settings: "Settings", n_shards: int) -> "Executor":
 
     workers = settings.executor.workers
     return RayExecutor(
-        n_shards, address=settings.executor.address, n_workers=_cores() if workers == "auto" else int(workers)
+        n_shards, address=settings.executor.address, n_workers=cores() if workers == "auto" else int(workers)
     )
 
 
@@ -56,7 +57,7 @@ def _n_shards(settings: "Settings") -> int:
     shards = settings.executor.shards
     if shards != "auto":
         return int(shards)
-    return _cores() if settings.executor.kind == "ray" else 1
+    return cores() if settings.executor.kind == "ray" else 1
 
 
 def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | None) -> Schedule | None:

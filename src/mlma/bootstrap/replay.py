@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlma.bootstrap.engine import engine_settings, executor_of, make_engine
+from mlma.bootstrap.engine import cores, engine_settings, executor_of, make_engine
 from mlma.bootstrap.plots import plot_fleet
 from mlma.bootstrap.state import load_settings, open_state
 from mlma.core.errors import OperationError
@@ -83,6 +83,7 @@ def replayed(
     if workers is not None:
         workers.open([])
     try:
+        shared.pool.warm_up(schedule, common.model, n=_n_warm_ups(settings))
         batches = replay.run(
             rows, tallies, clock=shared.clock, pool=shared.pool, memo=shared.memo, artifacts=shared.artifacts,
             progress=progress,
@@ -105,6 +106,16 @@ def replayed(
         recorded=recorded,
         seed=seed,
     )
+
+
+def _n_warm_ups(settings: "Settings") -> int:
+    """Trainings that make every worker read in the model's library."""
+    if settings.executor.kind == "inline":
+        return 1
+    from mlma.runtime.ray_executor import JOBS_PER_TASK
+
+    workers = settings.executor.workers
+    return JOBS_PER_TASK * (cores() if workers == "auto" else int(workers))
 
 
 def _tally(policy: "Policy", common: "EngineSettings", shared: "Shared", *, n_batches: int, seed: int) -> "Tally":

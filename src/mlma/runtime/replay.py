@@ -10,8 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+
 from mlma.core.errors import ArtifactError
 from mlma.core.rows import Rows
+from mlma.core.schedule import Schedule
+from mlma.core.settings import ModelSettings
+from mlma.models.features import Features
 from mlma.runtime.executors import Executor, InlineExecutor
 from mlma.runtime.replay_data import EPOCH, by_batch, warm_batch
 from mlma.runtime.replay_policies import Watch
@@ -19,6 +24,9 @@ from mlma.runtime.replay_tally import Tally
 from mlma.runtime.scoring import BatchScores
 from mlma.runtime.serving import Memo
 from mlma.runtime.training import TrainingJob, TrainingOutcome, train
+
+WARM_UP_ROWS = 64
+"""Rows of a training that is done for nothing."""
 
 
 class VirtualClock:
@@ -68,6 +76,27 @@ class TrainingPool:
         self.cpu_s = 0.0  # of all trainings, each counted once
         self._started: set[tuple[int, int, int]] = set()
         self._done: dict[tuple[int, int, int], TrainingOutcome] = {}
+
+    def warm_up(self, schedule: Schedule, model: ModelSettings, *, n: int) -> None:
+        """Do ``n`` small trainings for nothing, so that no policy is charged for reading in a library.
+
+        Models of a class of one's own are left alone: who knows what a fit of theirs does.
+        """
+        if ":" in model.name and not model.name.startswith("sklearn."):
+            return
+        last = Features(schedule).lookback + WARM_UP_ROWS
+        y = np.random.default_rng(0).uniform(1.0, 2.0, last)
+        for i in range(n):
+            job = TrainingJob(
+                stream_id=-1 - i, batch=-1, start=0, y=y, first=last - WARM_UP_ROWS, last=last,
+                skipped=np.zeros(last, dtype=np.bool_), schedule=schedule, model=model,
+            )  # fmt: skip
+            self.start(job)
+        while self._workers is not None and len(self._done) < n:
+            for outcome in self._workers.collect(wait=True):
+                self._add(outcome)
+        self.forget()
+        self.cpu_s = 0.0
 
     def start(self, job: TrainingJob) -> None:
         """Start a training unless it was started already."""
