@@ -27,8 +27,8 @@ CURVE = (0.01, 0.03, *PRICES, 3.0, 10.0)
 """Prices of a training for which the frontier is computed."""
 
 FORECAST_SHARE = 0.05
-"""Of always' fit CPU time, which the forecasts of old versions are planned to take. Real data take up to twice as long as
-the made-up rows of the plan (EIA: 18 % came of a plan of 10 %), and they shall stay below 15 %."""
+"""Of always' fit CPU time, which the forecasts of old versions are planned to take. Real data take up to twice as
+long as the made-up rows of the plan (EIA: 18 % came of a plan of 10 %), and they shall stay below 15 %."""
 
 KEPT_BYTES = 256 << 20
 """Of compressed versions that wait for the end of the replay, and of their losses."""
