@@ -214,6 +214,7 @@ def member_block(origin, weight=0.5):
         member=np.array([0, 1, 0]),
         members=("naive", "0-3-0"),
         weight=np.array([weight, 1 - weight, 1.0]),
+        inner=np.array([1.0, 1.0, 0.5]),
         forecast=np.array([[1.0, np.nan], [2.0, 3.0], [np.nan, np.nan]]),
     )
 
@@ -229,13 +230,16 @@ def pool_block(batch):
         recent=np.array([1.5, np.nan, 2.0]),
         mass=np.array([0.5, 0.0, 0.75]),
         weight=np.array([0.25, 0.75, 1.0]),
+        account={"debt": np.array([0.5, 0.0]), "loss_n": np.array([3.0, 1.0])},
     )
 
 
 def assert_same_block(found, wanted):
     for name in wanted.__dataclass_fields__:
         value = getattr(wanted, name)
-        if isinstance(value, np.ndarray):
+        if isinstance(value, dict):
+            np.testing.assert_equal(dict(getattr(found, name)), value)
+        elif isinstance(value, np.ndarray):
             np.testing.assert_array_equal(getattr(found, name), value)
         else:
             assert getattr(found, name) == value

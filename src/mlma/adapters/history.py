@@ -36,7 +36,7 @@ from mlma.core.blocks import (
 )
 
 OBSERVATIONS, FORECASTS, LOSSES = "observations", "forecasts", "losses"
-MEMBERS, POOLS, REFITS = "members", "pools", "refits"
+MEMBERS, POOLS, ACCOUNTS, REFITS = "members", "pools", "accounts", "refits"
 
 DIGITS = 12
 """Of the numbers in file names, so that names sort like numbers."""
@@ -46,7 +46,7 @@ DIGITS = 12
 class ParquetHistory:
     """``root/<kind>/shard=K/<key>.parquet``, zstd, readable by any Parquet tool.
 
-    Kinds are observations, forecasts, losses, members, pools (all of them in shard 0) and refits.
+    Kinds are observations, forecasts, losses, members, pools and accounts (all of them in shard 0) and refits.
     """
 
     root: Path
@@ -158,6 +158,7 @@ class ParquetHistory:
                 "seat": block.seat,
                 "member": name_column(block.member, block.members),
                 "weight": block.weight,
+                "inner": block.inner,
                 "forecast": list_column(block.forecast),
             }
         )
@@ -178,6 +179,7 @@ class ParquetHistory:
                     member=member,
                     members=members,
                     weight=floats(table, "weight"),
+                    inner=floats(table, "inner"),
                     forecast=matrix(table, "forecast"),
                 )
                 found.append(block)
@@ -196,6 +198,7 @@ class ParquetHistory:
                 "weight": block.weight,
             }
         )
+        write(self._path(ACCOUNTS, 0, block.batch), pa.table(dict(block.account)))
         write(self._path(POOLS, 0, block.batch), table)
 
     def pool(self, batch: int, *, stream_id: int | None = None) -> PoolBlock | None:
@@ -204,6 +207,7 @@ class ParquetHistory:
         if not path.exists():
             return None
         table = read(path, of_stream(stream_id))
+        account = read(self._path(ACCOUNTS, 0, batch), EVERYTHING)
         member, members = code_column(table, "member")
         return PoolBlock(
             batch=batch,
@@ -215,6 +219,7 @@ class ParquetHistory:
             recent=floats(table, "recent"),
             mass=floats(table, "mass"),
             weight=floats(table, "weight"),
+            account={name: floats(account, name) for name in account.column_names},
         )
 
     def append_refit(self, shard: int, block: RefitBlock) -> None:

@@ -131,6 +131,7 @@ class MemoryHistory:
             recent=block.recent[keep],
             mass=block.mass[keep],
             weight=block.weight[keep],
+            account=block.account,
         )
 
     def append_refit(self, shard: int, block: RefitBlock) -> None:

@@ -209,7 +209,9 @@ class LifeSection(Section):
         "failed, and the calendar decides instead; from 1",
     )
     proof: bool = Field(
-        _LIFE.proof, description="true: a candidate serves only if it beats the champion; false: the latest serves"
+        _LIFE.proof,
+        description="with one champion: true: a candidate proves itself on a batch that a first fit held out "
+        "(two fits); false: it forecasts in shadow and serves once its losses are lower",
     )
     serve: Serve = Field(_LIFE.serve, description="blend, champion or latest: what forecasts are made of")
     pool_size: int = Field(

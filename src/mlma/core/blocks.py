@@ -1,6 +1,6 @@
 """Columns that cross the ports in bulk: observations, forecasts, losses and decisions as parallel arrays."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -67,7 +67,8 @@ class MemberBlock:
     seat: Ints  # (m,) position in the stream's pool
     member: Ints  # (m,)
     members: tuple[str, ...]
-    weight: Floats  # (m,)
+    weight: Floats  # (m,) in what is served
+    inner: Floats  # (m,) among the trained versions, or among the other members
     forecast: Floats  # (m, targets); NaN where the member gave none
 
 
@@ -87,6 +88,7 @@ class PoolBlock:
     recent: Floats  # (m,) exponential mean of these over the batches
     mass: Floats  # (m,) how much past that mean stands for: 0 for none, towards 1
     weight: Floats  # (m,) from the next batch on
+    account: Mapping[str, Floats]  # (streams,) each, see `mlma.core.account.Account`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

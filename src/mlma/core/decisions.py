@@ -29,12 +29,15 @@ class Reason(StrEnum):
     INCIDENT = "incident"  # worse, but together with others: the incident says with whom
     SMALL_EFFECT = "small_effect"  # significant, but below the effect floor
     UNCERTIFIED = "uncertified"  # the test's certificate failed: the calendar decides instead
+    DEBT = "debt"  # what age has cost since the last training exceeds the price of one
     CALENDAR = "calendar"  # the policy's calendar is due
     ALWAYS = "always"  # the policy retrains at every batch
     REQUESTED = "requested"  # an engineer asked for it
     MODEL_FAILED = "model_failed"  # the champion could not forecast
     FIRST_VERSION = "first_version"  # there was no champion to beat
     LATEST_SERVES = "latest_serves"  # the policy promotes without a comparison (baselines only)
+    IN_SHADOW = "in_shadow"  # it forecasts beside the champion, and serves once it does better
+    DID_BETTER = "did_better"  # its recent losses on the same targets are lower than the champion's
     JOINED_POOL = "joined_pool"  # its weight in the blend follows its losses
     BEAT_CHAMPION = "beat_champion"  # better on the held-out recent targets
     NOT_BETTER = "not_better"  # not better by the effect floor on the held-out recent targets
@@ -60,6 +63,7 @@ class Phase(StrEnum):
 
     BATCH = "batch"  # a batch was closed and tested
     PROMOTION = "promotion"  # a training finished
+    COMPARISON = "comparison"  # the versions of a pool were compared
     REQUEST = "request"  # an engineer's request was consumed
     RELEASE = "release"  # a held proposal was released
 

@@ -84,6 +84,11 @@ class Policy:
         return self.kind is PolicyKind.MLMA
 
     @property
+    def is_agent(self) -> bool:
+        """Whether it waits between two trainings of a stream, as the agent does."""
+        return self.kind in {PolicyKind.MLMA, PolicyKind.TEST}
+
+    @property
     def is_hindsight(self) -> bool:
         """Whether it is computed from other policies' runs instead of being run."""
         return self.kind is PolicyKind.FRONTIER or (self.kind is PolicyKind.CALENDAR and not self.every)
@@ -139,6 +144,8 @@ class Signals:
         Whether the test's certificate lets its alarms lead to anything.
     fallback_every
         Cadence in batches of the calendar that decides while the test is not armed.
+    pays
+        What age has cost since the last training is worth another (`mlma.core.account`).
     """
 
     alarm: Bools
@@ -148,6 +155,7 @@ class Signals:
     failed: Bools
     armed: bool = True
     fallback_every: int = 13
+    pays: Bools | None = None
 
 
 def propose(policy: Policy, signals: Signals) -> Proposal:
@@ -173,7 +181,7 @@ def _due(policy: Policy, signals: Signals) -> tuple[Bools, NDArray[np.int8]]:
             due = signals.age >= policy.every
             return due, np.where(due, REASON_CODE[Reason.CALENDAR], reason)
         case PolicyKind.TEST | PolicyKind.WELCH | PolicyKind.KS:
-            return signals.alarm, reason
+            return _tester(signals) if policy.kind is PolicyKind.TEST else (signals.alarm, reason)
         case PolicyKind.MLMA:
             return _agent(signals)
     if policy.trigger is None:
@@ -183,7 +191,15 @@ def _due(policy: Policy, signals: Signals) -> tuple[Bools, NDArray[np.int8]]:
 
 
 def _agent(signals: Signals) -> tuple[Bools, NDArray[np.int8]]:
-    """What the agent wants retrained, and why."""
+    """What the agent wants retrained, and why: what pays, and what cannot forecast."""
+    pays = np.zeros_like(signals.failed) if signals.pays is None else signals.pays
+    reason = np.where(pays, REASON_CODE[Reason.DEBT], signals.reason)
+    reason = np.where(signals.failed & ~pays, REASON_CODE[Reason.MODEL_FAILED], reason)
+    return pays | signals.failed, reason
+
+
+def _tester(signals: Signals) -> tuple[Bools, NDArray[np.int8]]:
+    """What a loss test wants retrained: its alarms, what cannot forecast, all in turn while it is not armed."""
     lapsed = np.bool_(not signals.armed) & (signals.age >= signals.fallback_every)
     reason = np.where(lapsed & ~signals.alarm, REASON_CODE[Reason.UNCERTIFIED], signals.reason)
     reason = np.where(signals.failed & ~signals.alarm, REASON_CODE[Reason.MODEL_FAILED], reason)

@@ -3,11 +3,15 @@
 Arrays have one row a stream and one column a seat; NaN marks an empty seat or a member without a number.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
+
+LossOf = Callable[[Floats], Floats]
+"""Losses of forecasts of shape (streams, targets)."""
 
 MIN_SHARE = 0.5
 """Share of a batch's scored targets that a member must have forecast, for its loss to be compared."""
@@ -172,6 +176,67 @@ def blended(forecast: Floats, weight: Floats) -> Floats:
         total += np.where(known, forecast[:, seat], 0.0) * weight[:, seat, None]
         mass += np.where(known, weight[:, seat, None], 0.0)
     return np.where(mass > 0, np.divide(total, mass, out=np.zeros_like(total), where=mass > 0), forecast[:, 0])
+
+
+def group_losses(losses_of: LossOf, forecast: Floats, inner: Floats, *, n_fixed: int) -> Floats:
+    """Mean losses of the trained versions among themselves, and of the other members among themselves.
+
+    Parameters
+    ----------
+    losses_of
+        Losses of forecasts of shape (streams, targets).
+    forecast
+        Shape (streams, seats, targets).
+    inner
+        Shape (streams, seats), weights within each of the two groups.
+    n_fixed
+        Seats that no version takes.
+
+    Returns
+    -------
+    Floats
+        Shape (streams, 2): versions, others; NaN where a group gave no forecast.
+    """
+    made = np.full((len(forecast), 2), np.nan)
+    for column, seats in enumerate((slice(n_fixed, None), slice(0, n_fixed))):
+        mass = np.where(np.isfinite(forecast[:, seats]), inner[:, seats, None], 0.0).sum(axis=1)
+        if not forecast[:, seats].shape[1]:
+            continue
+        losses = losses_of(np.where(mass > 0, blended(forecast[:, seats], inner[:, seats]), np.nan))
+        known = np.isfinite(losses)
+        n = known.sum(axis=1)
+        total = np.where(known, losses, 0.0).sum(axis=1)
+        made[:, column] = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+    return made
+
+
+def inner_weights(relative: Floats, *, n_fixed: int, eta: float) -> Floats:
+    """Exponential weights within the versions and within the other members; each group sums to 1, or to 0."""
+    made = np.zeros(relative.shape)
+    for seats in (slice(0, n_fixed), slice(n_fixed, None)):
+        mine = relative[:, seats] if seats.start else _without_naive(relative[:, seats])
+        found = exponential_weights(mine, eta=eta) if mine.shape[1] else made[:, seats]
+        made[:, seats] = np.where(np.isfinite(relative[:, seats]).any(axis=1, keepdims=True), found, 0.0)
+    return made
+
+
+def _without_naive(relative: Floats) -> Floats:
+    """Leave seasonal naive out where there is anybody else: it serves where nobody gives a forecast."""
+    made = relative.copy()
+    made[np.isfinite(relative[:, 1:]).any(axis=1), 0] = np.nan
+    return made
+
+
+def shared_weights(relative: Floats, *, n_fixed: int, eta: float) -> Floats:
+    """Exponential weights of a pool in which the trained versions of a stream share the weight of one member.
+
+    Versions of one family resemble each other: counted one by one they would outvote the rest.
+    """
+    weight = exponential_weights(_without_naive(relative), eta=eta)
+    n_versions = np.isfinite(relative[:, n_fixed:]).sum(axis=1, keepdims=True)
+    weight[:, n_fixed:] /= np.maximum(n_versions, 1)
+    made: Floats = weight / weight.sum(axis=1, keepdims=True)
+    return made
 
 
 def leading(forecast: Floats, weight: Floats) -> Ints:

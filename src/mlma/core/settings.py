@@ -114,9 +114,9 @@ class LifeSettings:
     min_rows: int  # clean observations in the train window that a training needs
     cooldown: int = 2  # batches after a training before the next one
     fallback_every: int = 13  # batches after a training until the next one, while the test is not armed
-    proof: bool = True  # False: the latest version serves without a comparison (baselines only)
-    serve: Serve = Serve.CHAMPION
-    pool_size: int = 2  # trained versions of a stream that go on forecasting
+    proof: bool = False  # beside a champion: hold the last batch out of a first fit, instead of a batch in shadow
+    serve: Serve = Serve.BLEND
+    pool_size: int = 8  # trained versions of a stream that go on forecasting
     evergreen: tuple[Evergreen, ...] = tuple(Evergreen)  # members of a blend that are refitted after every batch
     pool_eta: float = 20.0  # how fast a member's weight falls with its relative loss
     pool_decay: float = 0.8  # of the exponential mean of a member's losses, a batch

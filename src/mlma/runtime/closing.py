@@ -10,7 +10,7 @@ from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock
 from mlma.core.decisions import Action, Phase
 from mlma.core.records import NAIVE, Effect, Finding
 from mlma.monitor.verdicts import Verdicts
-from mlma.runtime import clean_rows, monitoring
+from mlma.runtime import clean_rows, monitoring, recalling
 from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.ports import Commit
@@ -38,6 +38,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     verdicts, (adaptive_mean, anchored_mean) = monitoring.judge(control, scores, batch)
     has_version = fleet.has_version()
     served = has_version & (fleet.since < batch)
+    control.pools.charge(scores.groups, scores.mean_loss, batch - fleet.trained)
     proposal = policy.propose(
         settings.policy,
         policy.Signals(
@@ -48,6 +49,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
             failed=served & scores.fallback,
             armed=control.monitor.certificate.is_armed,
             fallback_every=settings.life.fallback_every,
+            pays=control.pools.pays(),
         ),
     )
     n_rows = clean_rows.without_excluded(control, scores.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
@@ -63,14 +65,18 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
         control.order(int(stream_id), batch, REASONS[block.reason[stream_id]], n=0)
         for stream_id in np.flatnonzero(guarded.action != ACTION_CODE[Action.KEEP])
     ]
-    control.history.append_pool(control.pools.close(batch, scores.members))
+    trained = guarded.action != ACTION_CODE[Action.KEEP]
+    control.history.append_pool(control.pools.close(batch, scores.members, trained))
     findings = _findings(control, scores, served, batch, now)
+    recalled = recalling.recall(control, scores, batch)
     control.store.record(
         Commit(
             cursor=batch, block=block, effects=effects, findings=findings, certificate=verdicts.certificate,
-            incidents=verdicts.incidents,
+            incidents=verdicts.incidents, decisions=recalled.decisions, versions=recalled.versions,
+            servings=recalled.servings,
         )
     )  # fmt: skip
+    control.take_note(recalled)
     closed = Closed(batch=batch, scores=scores, verdicts=verdicts, decisions=block, has_version=served)
     return closed, effects
 

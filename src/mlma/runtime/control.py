@@ -4,18 +4,18 @@ The parts (closing, trainings, orders) take a control and never the engine that 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlma.core import guards, overrides, policy
 from mlma.core.blocks import Bools, Ints
-from mlma.core.decisions import EffectKind, OverrideKind, Reason
+from mlma.core.decisions import EffectKind, OverrideKind, Reason, Role
 from mlma.core.records import Decision, Effect, Finding, Request, Serving, Version
 from mlma.core.schedule import Schedule
 from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
 from mlma.monitor.monitor import LossMonitor
 from mlma.runtime.executors import Executor
 from mlma.runtime.findings import OpenFindings
-from mlma.runtime.fleet import Fleet
+from mlma.runtime.fleet import Fleet, demoted
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.pools import Pools
 from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History
@@ -54,6 +54,7 @@ class Results:
     effects: list[Effect] = field(default_factory=list)
     versions: list[Version] = field(default_factory=list)
     servings: list[Serving] = field(default_factory=list)
+    joined: list[Version] = field(default_factory=list)  # versions that forecast in shadow from now on
     findings: list[Finding] = field(default_factory=list)
     frozen: Bools | None = None  # read once for the round, shape (streams,)
     pinned: Bools | None = None
@@ -113,7 +114,26 @@ class Control:
             n_rows=n_rows,
             age=batch - fleet.trained,
             min_rows=life.min_rows,
-            cooldown=life.cooldown if self.settings.policy.proves else 0,
+            cooldown=life.cooldown if self.settings.policy.is_agent else 0,
+        )
+
+    def promote(self, version: Version, reason: Reason, results: Results) -> None:
+        """Make a version serve from the next origin on."""
+        champion = self.fleet.champion(version.stream_id)
+        if champion is not None and champion.id != version.id:
+            results.versions.append(demoted(champion))
+        results.versions.append(replace(version, role=Role.CHAMPION))
+        origin = self.next_origin()
+        is_fresh = origin <= self.settings.schedule.origin_after(self.batch)
+        results.servings.append(
+            Serving(
+                stream_id=version.stream_id,
+                origin=origin,
+                batch=self.batch if is_fresh else self.batch + 1,
+                version_id=version.id,
+                reason=reason,
+                at=self.clock.now(),
+            )
         )
 
     def serves(self, serving: Serving, version: Version) -> None:
@@ -126,7 +146,7 @@ class Control:
 
     def lineup(self) -> Lineup:
         """Who forecasts from the next origin on."""
-        return Lineup(weight=self.pools.weights(), versions=self.pools.versions)
+        return Lineup(weight=self.pools.weights(), inner=self.pools.inner(), versions=self.pools.versions)
 
     def held_by(self, kind: OverrideKind) -> Bools:
         """Streams that an active override of a kind holds, shape (streams,)."""
@@ -144,9 +164,16 @@ class Control:
                 requests=requests,
             )
         )
+        self.take_note(results)
+
+    def take_note(self, results: Results) -> None:
+        """Know what was recorded."""
         versions = {version.id: version for version in results.versions}
         for serving in results.servings:
             self.serves(serving, versions[serving.version_id])
+        for version in results.joined:
+            self.pools.join(version)
+            self.fleet.versions[version.id] = version
         for version in results.versions:
             if version.id in self.fleet.versions:
                 self.fleet.versions[version.id] = version

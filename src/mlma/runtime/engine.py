@@ -13,7 +13,7 @@ import structlog
 
 from mlma.core.admission import AdmissionState, admit
 from mlma.core.blocks import Floats, ObservationBlock
-from mlma.core.decisions import RejectReason
+from mlma.core.decisions import RejectReason, Role
 from mlma.core.errors import StoreError
 from mlma.core.records import Effect, Finding, Rejected, SourceFile
 from mlma.core.rows import Rows
@@ -90,13 +90,21 @@ class Engine(Control):
         if block is not None:
             leaders = {serving.stream_id: serving.version_id for serving in servings if serving.origin < opened}
             pools.restore(block, self.fleet.versions, leaders)
+        for version in self.store.versions():
+            if version.role is Role.CHALLENGER and version.id not in self._waiting_ids() and version.batch == cursor:
+                pools.join(version)
         for serving in servings:
             if block is None or serving.origin >= opened:
                 pools.lead(self.fleet.versions[serving.version_id])
         for stream_id, line in self.fleet.lines.items():
             seated = [sitting.version_id for sitting in pools.versions.get(stream_id, {}).values()]
-            pools.leave(stream_id, [version_id for version_id in seated if version_id not in line])
+            taken_back = [name for name in seated if self.fleet.versions[name].role is Role.FORMER and name not in line]
+            pools.leave(stream_id, taken_back)
         return pools
+
+    def _waiting_ids(self) -> set[str]:
+        """Candidates that an override keeps from serving."""
+        return {decision.version_id for decision in self.fleet.waiting.values()}
 
     def _others(self) -> str:
         """Who serves when a version fails."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mlma.core.blocks import Bools, DecisionBlock, Ints
-from mlma.core.decisions import EffectStatus, Hold, Phase, Role
+from mlma.core.decisions import EffectStatus, Hold, Phase, Reason, Role
 from mlma.core.records import Decision, Effect, Serving, Stream, Version
 from mlma.runtime.ports import ControlStore
 
@@ -65,12 +65,12 @@ class Fleet:
         return self.versions[line[-2]] if len(line) > 1 else None
 
     def serves(self, serving: Serving, version: Version) -> None:
-        """Note that a version serves from now on; going back to a former one drops what came after it."""
+        """Note that a version serves from now on; what an engineer takes back drops what came after it."""
         line = self.lines.setdefault(serving.stream_id, [])
-        if version.id in line:
+        if version.id in line and serving.reason is Reason.REQUESTED:
             del line[line.index(version.id) + 1 :]
         else:
-            line.append(version.id)
+            self.lines[serving.stream_id] = [*(kept for kept in line if kept != version.id), version.id]
         self.versions[version.id] = version
         self.since[serving.stream_id] = serving.batch
         self.begins.setdefault(serving.batch + 1, set()).add(serving.stream_id)
@@ -133,6 +133,7 @@ def load(store: ControlStore) -> Fleet:
     versions = {version.id: version for version in store.versions()}
     for serving in store.servings():
         fleet.serves(serving, versions[serving.version_id])
+    fleet.versions |= {version.id: version for version in versions.values() if version.role is Role.CHALLENGER}
     for effect in store.effects():
         fleet.note_effect(effect)
     cursor = store.cursor()
@@ -151,7 +152,8 @@ def _waiting(store: ControlStore, versions: Iterable[Version]) -> dict[int, Deci
     for stream_id, version in newest.items():
         changed = max((serving.at for serving in store.servings(stream_id=stream_id)), default=None)
         for decision in store.decisions(stream_id=stream_id, batch=version.batch, phase=Phase.PROMOTION):
-            if decision.version_id == version.id and (changed is None or changed <= decision.decided_at):
+            is_held = decision.held_by is not Hold.NOTHING
+            if is_held and decision.version_id == version.id and (changed is None or changed <= decision.decided_at):
                 found[stream_id] = decision
     return found
 

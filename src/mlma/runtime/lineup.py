@@ -24,7 +24,9 @@ class Lineup:
     Attributes
     ----------
     weight
-        Shape (streams, seats). The first seats are seasonal naive and the evergreen members.
+        Shape (streams, seats), in what is served. The first seats are seasonal naive and the evergreen members.
+    inner
+        Shape (streams, seats), within the trained versions and within the other members; each group sums to 1.
     versions
         Seat to version, by stream id.
     unfit
@@ -32,6 +34,7 @@ class Lineup:
     """
 
     weight: Floats
+    inner: Floats
     versions: Mapping[int, Mapping[int, Champion]]
     unfit: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
@@ -39,6 +42,7 @@ class Lineup:
         """What concerns one shard, whose rows are the streams ``shard, shard + n_shards, ...``."""
         return Lineup(
             weight=np.ascontiguousarray(self.weight[shard::n_shards]),
+            inner=np.ascontiguousarray(self.inner[shard::n_shards]),
             versions={i: found for i, found in self.versions.items() if i % n_shards == shard},
             unfit={i: found for i, found in self.unfit.items() if i % n_shards == shard},
         )

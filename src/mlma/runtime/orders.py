@@ -86,7 +86,7 @@ class Orders:
         elif former is None:
             held_by = Hold.NO_FORMER_CHAMPION
         if held_by is Hold.NOTHING and former is not None:
-            self._trainings.promote(former, Reason.REQUESTED, results)
+            self._control.promote(former, Reason.REQUESTED, results)
         decision = self._decision(stream, Action.ROLL_BACK, Reason.REQUESTED, Phase.REQUEST, held_by, _words(request))
         return replace(decision, version_id=former.id if former else NAIVE)
 
@@ -124,7 +124,7 @@ class Orders:
     def _promote_challenger(self, decision: Decision, results: Results) -> None:
         for version in self._control.store.versions(stream_id=decision.stream_id):
             if version.id == decision.version_id and version.role is Role.CHALLENGER:
-                self._trainings.promote(version, decision.reason, results)
+                self._control.promote(version, decision.reason, results)
 
     def _order(self, stream: Stream, reason: Reason, results: Results) -> None:
         batch = self._control.batch

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mlma.core import pool
+from mlma.core.account import Account
 from mlma.core.blocks import Bools, Floats, Ints, PoolBlock
 from mlma.core.records import NAIVE, Version
 from mlma.core.settings import Evergreen, LifeSettings, Serve
@@ -16,8 +17,8 @@ from mlma.runtime.lineup import Champion
 
 
 def evergreens(life: LifeSettings) -> tuple[Evergreen, ...]:
-    """Evergreen members of every pool, in the order of their seats after seasonal naive."""
-    return life.evergreen if life.serve is Serve.BLEND else ()
+    """Evergreen members of every pool, in the order of their seats; beside a champion they are only a yardstick."""
+    return () if life.serve is Serve.LATEST else life.evergreen
 
 
 def fixed_members(life: LifeSettings) -> tuple[str, ...]:
@@ -37,10 +38,12 @@ class Pools:
     life: LifeSettings
     versions: dict[int, dict[int, Champion]] = field(default_factory=dict)  # by stream and seat
     record: pool.Record = field(init=False)  # (streams, seats)
+    account: Account = field(init=False)
     _leader: Ints = field(init=False)  # (streams,), seat of the champion; 0 while there is none
 
     def __post_init__(self) -> None:
         self.record = pool.Record.empty(0, n_seats(self.life))
+        self.account = Account.empty(0)
         self._leader = np.empty(0, dtype=np.int64)
 
     @property
@@ -53,7 +56,16 @@ class Pools:
         more = n_streams - len(self._leader)
         new = pool.Record.empty(more, self._n_seats)
         self.record = pool.Record(np.vstack([self.record.mean, new.mean]), np.vstack([self.record.mass, new.mass]))
+        self.account = self.account.grown(n_streams)
         self._leader = np.concatenate([self._leader, np.zeros(more, dtype=np.int64)])
+
+    @property
+    def _alone(self) -> bool:
+        return self.life.serve is not Serve.BLEND
+
+    def pays(self) -> Bools:
+        """Whether a training of a stream is worth its price, shape (streams,)."""
+        return self.account.pays(self.life.price, alone=self._alone)
 
     @property
     def _n_seats(self) -> int:
@@ -64,33 +76,59 @@ class Pools:
 
     # who sits where
 
-    def lead(self, version: Version) -> str | None:
-        """Make a version the champion of its stream; it takes a free seat, or that of the least useful version.
+    def join(self, version: Version) -> int:
+        """Give a version a seat, a free one or that of the version with the largest recent loss; returns the seat.
 
-        Returns
-        -------
-        str or None
-            Id of the version that had to leave.
+        It starts with the record of the best version, so that its own batches decide what becomes of it.
         """
-        seats = self.versions.setdefault(version.stream_id, {})
+        stream_id = version.stream_id
+        seats = self.versions.setdefault(stream_id, {})
         at = next((seat for seat, sitting in seats.items() if sitting.version_id == version.id), None)
-        gone = None
-        if at is None:
-            at, gone = self._seat_for(version.stream_id, seats)
-            self._forget(version.stream_id, at)
-            seats[at] = Champion(version_id=version.id, family=version.family, sha256=version.sha256)
-        self._leader[version.stream_id] = at
-        return gone
+        if at is not None:
+            return at
+        best = self._best(stream_id)
+        at = self._seat_for(stream_id, seats)
+        seats[at] = Champion(version_id=version.id, family=version.family, sha256=version.sha256)
+        self._forget(stream_id, at)
+        if best is not None and best != at:
+            for values in (self.record.mean, self.record.mass):
+                values[stream_id, at] = values[stream_id, best]
+        return at
 
-    def _seat_for(self, stream_id: int, seats: Mapping[int, Champion]) -> tuple[int, str | None]:
+    def lead(self, version: Version) -> None:
+        """Make a version the champion of its stream."""
+        self._leader[version.stream_id] = self.join(version)
+
+    def _best(self, stream_id: int) -> int | None:
+        """Seat of the version with the smallest recent loss."""
+        seats = [seat for seat in self.versions.get(stream_id, ()) if self.record.mass[stream_id, seat] > 0]
+        return min(seats, key=lambda seat: self.record.mean[stream_id, seat]) if seats else None
+
+    def favourites(self) -> dict[int, str]:
+        """Version that did better lately than the champion of its stream, by stream."""
+        found = {}
+        for stream_id, seats in self.versions.items():
+            best, leader = self._best(stream_id), int(self._leader[stream_id])
+            mean = self.record.mean[stream_id]
+            if best is not None and leader and best != leader and mean[best] < mean[leader]:
+                found[stream_id] = seats[best].version_id
+        return found
+
+    def recent_loss(self, stream_id: int, version_id: str | None) -> float:
+        """Recent loss of a version in the pool, or of the champion; NaN without one."""
+        seats = self.versions.get(stream_id, {})
+        found = [seat for seat, sitting in seats.items() if sitting.version_id == version_id]
+        at = int(self._leader[stream_id]) if version_id is None else (found or [0])[0]
+        return float(self.record.mean[stream_id, at]) if at else float("nan")
+
+    def _seat_for(self, stream_id: int, seats: Mapping[int, Champion]) -> int:
         free = [seat for seat in range(self.n_fixed, self._n_seats) if seat not in seats]
         if free:
-            return free[0], None
+            return free[0]
         leader = int(self._leader[stream_id])
         others = [seat for seat in seats if seat != leader] or [leader]
         recent = np.nan_to_num(self.record.mean[stream_id, others], nan=-np.inf)  # who has no loss yet may prove useful
-        at = others[int(recent.argmax())]
-        return at, seats[at].version_id
+        return others[int(recent.argmax())]
 
     def leave(self, stream_id: int, version_ids: Sequence[str]) -> None:
         """Take versions out of a pool."""
@@ -109,15 +147,25 @@ class Pools:
 
     def weights(self) -> Floats:
         """Weights of the members from now on, shape (streams, seats)."""
-        seated = self._seated()
         if self.life.serve is not Serve.BLEND:
-            made = np.zeros(seated.shape)
+            made = np.zeros(self.record.mean.shape)
             made[np.arange(len(made)), self._leader] = 1.0
             return made
-        relative = pool.relative_losses(
-            self.record.mean, seated, n_fixed=self.n_fixed, shrinkage=self.life.pool_shrinkage
+        return pool.shared_weights(self._relative(), n_fixed=self.n_fixed, eta=self.life.pool_eta)
+
+    def inner(self) -> Floats:
+        """Weights within the trained versions and within the other members, shape (streams, seats)."""
+        made = pool.inner_weights(self._relative(), n_fixed=self.n_fixed, eta=self.life.pool_eta)
+        if self.life.serve is not Serve.BLEND:
+            made[:, self.n_fixed :] = 0.0
+            led = np.flatnonzero(self._leader)
+            made[led, self._leader[led]] = 1.0
+        return made
+
+    def _relative(self) -> Floats:
+        return pool.relative_losses(
+            self.record.mean, self._seated(), n_fixed=self.n_fixed, shrinkage=self.life.pool_shrinkage
         )
-        return pool.exponential_weights(relative, eta=self.life.pool_eta)
 
     def _seated(self) -> Bools:
         seated = np.zeros(self.record.mean.shape, dtype=np.bool_)
@@ -128,8 +176,22 @@ class Pools:
 
     # batches
 
-    def close(self, batch: int, loss: Floats) -> PoolBlock:
-        """Take in the members' mean losses over a closed batch, shape (streams, seats); what is to be recorded."""
+    def charge(self, groups: Floats, served: Floats, age: Ints) -> None:
+        """Note what age has cost in a closed batch; see `mlma.core.account.Account.after`."""
+        share = self.weights()[:, self.n_fixed :].sum(axis=1)
+        self.account = self.account.after(groups[:, 0], groups[:, 1], served, share, age, alone=self._alone)
+
+    def close(self, batch: int, loss: Floats, trained: Bools) -> PoolBlock:
+        """Take in the members' mean losses over a closed batch, and who is trained now; what is to be recorded.
+
+        Parameters
+        ----------
+        loss
+            Shape (streams, seats).
+        trained
+            Shape (streams,).
+        """
+        self.account = self.account.settled(trained)
         self.record = self.record.after(loss, decay=self.life.pool_decay)
         weight = self.weights()
         fixed = fixed_members(self.life)
@@ -147,6 +209,7 @@ class Pools:
             recent=self.record.mean[stream_id, seat],
             mass=self.record.mass[stream_id, seat],
             weight=weight[stream_id, seat],
+            account=self.account.arrays(),
         )
 
     def restore(self, block: PoolBlock, versions: Mapping[str, Version], leaders: Mapping[int, str]) -> None:
@@ -159,6 +222,7 @@ class Pools:
         leaders
             Id of the champion at that time, by stream.
         """
+        self.account = Account.of(block.account).grown(len(self._leader))
         inside = block.seat < self._n_seats
         at = (block.stream_id[inside], block.seat[inside])
         self.record.mean[at], self.record.mass[at] = block.recent[inside], block.mass[inside]

@@ -16,12 +16,20 @@ from mlma.core.schedule import Schedule
 from mlma.runtime.outcomes import Outcomes, empty
 
 RING_ARRAYS = (
-    "last_forecast", "last_fallback", "_forecast", "_naive", "_fallback", "_members", "_seated",
+    "last_forecast", "last_fallback", "_forecast", "_naive", "_fallback", "_members", "_seated", "_inner",
 )  # fmt: skip
 """Attributes of `Rings` that a checkpoint holds, besides the outcomes."""
 
 NAMES = "U40"
 """Type of the ids of pool members."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenMembers:
+    """What the members of the pools forecast for one batch."""
+
+    forecast: Floats  # (streams, seats, batch)
+    inner: Floats  # (streams, seats), weights within the versions and within the other members
 
 
 @dataclass
@@ -40,6 +48,7 @@ class Rings:
     _fallback: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     _members: Floats = field(default_factory=lambda: np.zeros((0, 0, 0)))  # (streams, seats, batch)
     _seated: NDArray[np.str_] = field(default_factory=lambda: np.zeros((0, 0), dtype=NAMES))  # who issued them
+    _inner: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (streams, seats), weights within the groups
     issued_until: int = 0
 
     def __post_init__(self) -> None:
@@ -70,6 +79,8 @@ class Rings:
             setattr(self, name, np.concatenate([old, np.zeros(more, dtype=old.dtype)]))
         seats = np.full((more, self.n_seats, size), np.nan)
         self._members = np.concatenate([self._members, seats]) if len(self._members) else seats
+        inner = np.zeros((more, self.n_seats))
+        self._inner = np.concatenate([self._inner, inner]) if len(self._inner) else inner
         nobody = np.zeros((more, self.n_seats), dtype=NAMES)
         self._seated = np.concatenate([self._seated, nobody]) if len(self._seated) else nobody
         self.outcomes.grow(more)
@@ -82,6 +93,7 @@ class Rings:
         self.last_fallback, self._fallback = self._fallback, np.zeros(self.n_streams, dtype=np.bool_)
         self._members = np.full((self.n_streams, self.n_seats, self.schedule.batch), np.nan)
         self._seated = np.zeros((self.n_streams, self.n_seats), dtype=NAMES)
+        self._inner = np.zeros((self.n_streams, self.n_seats))
         self.outcomes.forget(self.issued_until - self.lookback - self.schedule.batch)
 
     # batches
@@ -103,11 +115,13 @@ class Rings:
         is_new = self._seated[row, block.seat] != name
         self._members[row[is_new], block.seat[is_new]] = np.nan
         self._seated[row, block.seat] = name
+        self._inner[row, block.seat] = block.inner
         self._members[row, block.seat, first : first + block.forecast.shape[1]] = block.forecast
 
-    def open_members(self) -> Floats:
-        """Forecasts of the members for the open batch, shape (streams, seats, batch); an empty seat gives none."""
-        return self._members
+    @property
+    def open_members(self) -> OpenMembers:
+        """Forecasts of the members for the open batch; an empty seat gives none."""
+        return OpenMembers(forecast=self._members, inner=self._inner)
 
     def open_block(self, batch: int, stream_ids: Ints) -> LossBlock:
         """Outcomes and forecasts of the open batch, which is ``batch``."""

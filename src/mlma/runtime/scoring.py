@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from mlma.core.blocks import Bools, Floats, Ints, LossBlock
 from mlma.core.settings import TestingSettings, Yardstick
 from mlma.monitor.single_losses import TESTS
 from mlma.runtime.outcomes import row_blocks
+from mlma.runtime.rings import OpenMembers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class BatchScores:
     last_slot: Ints  # newest observation; -1 when there is none
     fallback: Bools  # seasonal naive served at least one target
     members: Floats  # mean losses of the members of the pools, shape (streams, seats)
+    groups: Floats  # of the trained versions and of the other members among themselves, shape (streams, 2)
 
     def summary(self, settings: TestingSettings, n_targets: int) -> BatchSummary:
         """What the monitor judges."""
@@ -68,22 +71,35 @@ def summarise(block: LossBlock, settings: TestingSettings) -> BatchSummary:
     )
 
 
-def score_members(y: Floats, members: Floats, n_scored: Ints, settings: TestingSettings) -> Floats:
-    """Mean losses of the members of the pools over a batch, see `mlma.core.pool.member_losses`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLosses:
+    """Mean losses over a batch; see `mlma.core.pool`."""
+
+    members: Floats  # (streams, seats)
+    groups: Floats  # (streams, 2)
+
+
+def score_members(
+    y: Floats, members: OpenMembers, n_scored: Ints, settings: TestingSettings, *, n_fixed: int
+) -> PoolLosses:
+    """Losses of the members of the pools over a batch.
 
     Parameters
     ----------
     y
         Outcomes, shape (streams, targets).
-    members
-        Forecasts, shape (streams, seats, targets).
     n_scored
         Shape (streams,), targets with a loss of the served forecast.
+    n_fixed
+        Seats that no version takes.
     """
-    made = np.full(members.shape[:2], np.nan)
-    for rows in row_blocks(len(y), members.shape[1] * members.shape[2]):
-        losses_of = losses.loss(settings.loss, y[rows, None, :], members[rows], quantile=settings.quantile)
-        made[rows] = pool.member_losses(losses_of, n_scored=n_scored[rows])
+    forecast = members.forecast
+    made = PoolLosses(members=np.full(forecast.shape[:2], np.nan), groups=np.full((len(y), 2), np.nan))
+    for rows in row_blocks(len(y), forecast.shape[1] * forecast.shape[2]):
+        losses_of = partial(losses.loss, settings.loss, y[rows], quantile=settings.quantile)
+        each = losses.loss(settings.loss, y[rows, None, :], forecast[rows], quantile=settings.quantile)
+        made.members[rows] = pool.member_losses(each, n_scored=n_scored[rows])
+        made.groups[rows] = pool.group_losses(losses_of, forecast[rows], members.inner[rows], n_fixed=n_fixed)
     return made
 
 

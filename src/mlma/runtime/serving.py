@@ -12,7 +12,7 @@ from mlma.core.blocks import Floats, ForecastBlock, Ints, MemberBlock, RefitBloc
 from mlma.core.settings import ModelSettings
 from mlma.models import registry
 from mlma.models.forecaster import Forecaster, checked_forecasts
-from mlma.runtime.lineup import Champion
+from mlma.runtime.lineup import Champion, Lineup
 from mlma.runtime.ports import ArtifactStore
 
 
@@ -40,18 +40,18 @@ class Pooled:
     first: int
     last: int
     forecast: Floats  # (streams, seats, targets)
-    weight: Floats  # (streams, seats)
+    lineup: Lineup
     code: Ints  # (streams, seats), NOBODY for an empty seat
     names: dict[str, int]  # in order of their codes
     failed: dict[int, str] = field(default_factory=dict)  # by row
 
     @classmethod
-    def begun(cls, forecast: Floats, weight: Floats, *, first: int, fixed: Sequence[str]) -> "Pooled":
+    def begun(cls, forecast: Floats, lineup: Lineup, *, first: int, fixed: Sequence[str]) -> "Pooled":
         """Nobody but the fixed members sits yet."""
         code = np.full(forecast.shape[:2], NOBODY, dtype=np.int64)
         code[:, : len(fixed)] = np.arange(len(fixed))
         names = {name: i for i, name in enumerate(fixed)}
-        return cls(first, first + forecast.shape[2], forecast, weight, code, names)
+        return cls(first, first + forecast.shape[2], forecast, lineup, code, names)
 
     def seat(self, row: int, seat: int, name: str) -> None:
         """Note who sits there."""
@@ -59,8 +59,8 @@ class Pooled:
 
     def served(self, stream_ids: Ints, horizon: int) -> ForecastBlock:
         """What is served: the blend, named after its leading member."""
-        made = pool.blended(self.forecast, self.weight)
-        lead = pool.leading(self.forecast, self.weight)
+        made = pool.blended(self.forecast, self.lineup.weight)
+        lead = pool.leading(self.forecast, self.lineup.weight)
         keep = np.isfinite(made)
         row, column = np.nonzero(keep)
         return ForecastBlock(
@@ -84,7 +84,8 @@ class Pooled:
             seat=seat,
             member=self.code[row, seat],
             members=tuple(self.names),
-            weight=self.weight[row, seat],
+            weight=self.lineup.weight[row, seat],
+            inner=self.lineup.inner[row, seat],
             forecast=self.forecast[row, seat],
         )
 

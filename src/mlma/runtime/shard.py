@@ -23,15 +23,15 @@ from mlma.models.naive import seasonal_naive
 from mlma.runtime.evergreens import Evergreens
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.ports import ArtifactStore, Checkpoints, History
-from mlma.runtime.rings import Rings
-from mlma.runtime.scoring import BatchScores, score_members, summarise
+from mlma.runtime.rings import OpenMembers, Rings
+from mlma.runtime.scoring import BatchScores, PoolLosses, score_members, summarise
 from mlma.runtime.serving import Memo, Pooled, Predictor
 
 FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
 
 
-CHECKPOINT_FORMAT = 3
+CHECKPOINT_FORMAT = 4
 """Raised whenever the arrays of a checkpoint change their meaning."""
 
 
@@ -96,7 +96,7 @@ class Shard:
     _predictor: Predictor = field(init=False)
     _evergreens: Evergreens = field(init=False)
     _summary: BatchSummary | None = None  # of the last closed batch
-    _member_losses: Floats | None = None  # of the last closed batch
+    _pool_losses: PoolLosses | None = None  # of the last closed batch
 
     def __post_init__(self) -> None:
         schedule = self.spec.schedule
@@ -202,7 +202,7 @@ class Shard:
         """Close a batch, the one after the last closed or that one again: losses of the issued forecasts."""
         spec, rings = self.spec, self._rings
         if rings.batch != batch:
-            block, members = rings.open_block(batch, self._ids()), rings.open_members()
+            block, members = rings.open_block(batch, self._ids()), rings.open_members
             spec.history.append_losses(spec.shard, block)
             rings.close(block)
             self._score(block, members)
@@ -210,7 +210,7 @@ class Shard:
             (block,) = spec.history.losses(spec.shard, first_batch=batch, last_batch=batch)
             self._score(block, self._members_again(block))
         assert self._summary is not None
-        assert self._member_losses is not None
+        assert self._pool_losses is not None
         made = self._summary
         return BatchScores(
             stream_id=self._ids(),
@@ -223,21 +223,24 @@ class Shard:
             n_rows=rings.outcomes.count(spec.schedule.origin_after(batch), spec.schedule.train_window),
             last_slot=rings.outcomes.last_slots(),
             fallback=rings.last_fallback.copy(),
-            members=self._member_losses,
+            members=self._pool_losses.members,
+            groups=self._pool_losses.groups,
         )
 
-    def _score(self, block: LossBlock, members: Floats) -> None:
+    def _score(self, block: LossBlock, members: OpenMembers) -> None:
         self._summary = summarise(block, self.spec.testing)
-        self._member_losses = score_members(block.y, members, self._summary.n, self.spec.testing)
+        self._pool_losses = score_members(
+            block.y, members, self._summary.n, self.spec.testing, n_fixed=1 + len(self.spec.evergreen)
+        )
 
-    def _members_again(self, block: LossBlock) -> Floats:
+    def _members_again(self, block: LossBlock) -> OpenMembers:
         """Forecasts of the members for a batch that was closed before a restart."""
         rings = Rings(schedule=self.spec.schedule, lookback=0, n_seats=self.spec.n_seats)
         rings.grow(len(block.stream_ids))
         rings.advance(block.batch - 1)
         for issued in self._recorded_members(block.batch):
             rings.issue_members(issued, self.spec.n_shards)
-        return rings.open_members()
+        return rings.open_members
 
     # forecasting and training
 
@@ -287,7 +290,7 @@ class Shard:
         y = self._rings.outcomes.window(start, last)
         forecast = np.full((n_streams, spec.n_seats, last - first), np.nan)
         forecast[:, 0] = seasonal_naive(y, start=start, first=first, last=last, schedule=spec.schedule)
-        pooled = Pooled.begun(forecast, lineup.weight, first=first, fixed=fixed)
+        pooled = Pooled.begun(forecast, lineup, first=first, fixed=fixed)
         rows = {stream_id // spec.n_shards: versions for stream_id, versions in lineup.versions.items()}
         self._predictor.capacity = max(64, 2 * sum(len(versions) for versions in rows.values()))
         if spec.evergreen:

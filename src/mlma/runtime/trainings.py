@@ -12,11 +12,10 @@ from mlma.core import losses, overrides, promotion
 from mlma.core.blocks import Bools
 from mlma.core.decisions import Action, EffectKind, EffectStatus, Hold, OverrideKind, Phase, Reason, Role
 from mlma.core.promotion import Proof
-from mlma.core.records import Decision, Effect, Serving, Version
+from mlma.core.records import Decision, Effect, Version
 from mlma.core.settings import Serve
 from mlma.runtime.control import Control, Results
 from mlma.runtime.findings import OpenFindings
-from mlma.runtime.fleet import demoted
 from mlma.runtime.shard import Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome
 
@@ -161,36 +160,29 @@ class Trainings:
             reason = Reason.FIRST_VERSION
         if under_way.proof is not None:
             reason = Reason.BEAT_CHAMPION
+        if self._shadows(champion):
+            version = self._version(under_way, outcome, Role.CHALLENGER)
+            results.versions.append(version)
+            results.joined.append(version)
+            results.decisions.append(self._decision(under_way, Action.KEEP, Reason.IN_SHADOW))
+            self._finish(under_way, EffectStatus.DONE, "", results)
+            self._healed(effect, results)
+            return
         held_by = self._held(effect.stream_id, results)
         if held_by is not Hold.NOTHING:
             results.versions.append(self._version(under_way, outcome, Role.CHALLENGER))
             results.decisions.append(self._decision(under_way, Action.KEEP, reason, held_by=held_by))
         else:
             version = self._version(under_way, outcome, Role.CHAMPION)
-            self.promote(version, reason, results)
+            self._control.promote(version, reason, results)
             results.decisions.append(self._decision(under_way, Action.PROMOTE, reason))
         self._finish(under_way, EffectStatus.DONE, "", results)
         self._healed(effect, results)
 
-    def promote(self, version: Version, reason: Reason, results: Results) -> None:
-        """Make a version serve from the next origin on."""
-        control = self._control
-        champion = control.fleet.champion(version.stream_id)
-        if champion is not None and champion.id != version.id:
-            results.versions.append(demoted(champion))
-        results.versions.append(replace(version, role=Role.CHAMPION))
-        origin = control.next_origin()
-        is_fresh = origin <= control.settings.schedule.origin_after(control.batch)
-        results.servings.append(
-            Serving(
-                stream_id=version.stream_id,
-                origin=origin,
-                batch=control.batch if is_fresh else control.batch + 1,
-                version_id=version.id,
-                reason=reason,
-                at=control.clock.now(),
-            )
-        )
+    def _shadows(self, champion: Version | None) -> bool:
+        """Whether a new version forecasts in shadow until its losses were compared with the champion's."""
+        life = self._control.settings.life
+        return champion is not None and life.serve is Serve.CHAMPION and not life.proof
 
     def _held(self, stream_id: int, results: Results) -> Hold:
         if results.frozen is None or results.pinned is None:

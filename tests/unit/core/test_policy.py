@@ -32,6 +32,7 @@ def proposed(
     failed: bool = False,
     armed: bool = True,
     due: bool | None = None,
+    pays: bool = False,
 ) -> tuple[Action, Reason]:
     signals = Signals(
         alarm=np.array([reason in ALARMS]),
@@ -41,6 +42,7 @@ def proposed(
         failed=np.array([failed]),
         armed=armed,
         fallback_every=5,
+        pays=np.array([pays]),
     )
     trigger = None if due is None else Said(due=np.array([due]))
     made = propose(replace(parse(text), trigger=trigger), signals)
@@ -59,19 +61,23 @@ TABLE = [
     ("calendar:4", Reason.WITHIN_REFERENCE, {"age": 4}, RETRAIN, Reason.CALENDAR),
     ("calendar:4", Reason.NOT_READY, {"age": 9}, RETRAIN, Reason.CALENDAR),
     ("calendar:1", Reason.NOT_READY, {"age": 1}, RETRAIN, Reason.CALENDAR),
-    *(("mlma", reason, {}, RETRAIN if reason in ALARMS else KEEP, reason) for reason in TESTED),
+    *(("mlma", reason, {}, KEEP, reason) for reason in TESTED),
+    *(("mlma", reason, {"pays": True}, RETRAIN, Reason.DEBT) for reason in TESTED),
+    ("mlma", Reason.NOT_READY, {"failed": True, "pays": True}, RETRAIN, Reason.DEBT),
+    ("mlma", Reason.ALARM_ANCHORED, {"failed": True}, RETRAIN, Reason.MODEL_FAILED),
+    ("mlma", Reason.UNCERTIFIED, {"armed": False, "age": 99}, KEEP, Reason.UNCERTIFIED),
+    *(("test", reason, {}, RETRAIN if reason in ALARMS else KEEP, reason) for reason in TESTED),
     ("mlma", Reason.WITHIN_REFERENCE, {"failed": True}, RETRAIN, Reason.MODEL_FAILED),
     ("mlma", Reason.NOT_READY, {"failed": True}, RETRAIN, Reason.MODEL_FAILED),
-    ("mlma", Reason.ALARM_ANCHORED, {"failed": True}, RETRAIN, Reason.ALARM_ANCHORED),
-    ("mlma", Reason.UNCERTIFIED, {"armed": False, "age": 4}, KEEP, Reason.UNCERTIFIED),
-    ("mlma", Reason.UNCERTIFIED, {"armed": False, "age": 5}, RETRAIN, Reason.UNCERTIFIED),
-    ("mlma", Reason.WITHIN_REFERENCE, {"armed": False, "age": 4}, KEEP, Reason.WITHIN_REFERENCE),
-    ("mlma", Reason.WITHIN_REFERENCE, {"armed": False, "age": 5}, RETRAIN, Reason.UNCERTIFIED),
-    ("mlma", Reason.WITHIN_REFERENCE, {"armed": True, "age": 99}, KEEP, Reason.WITHIN_REFERENCE),
+    ("test", Reason.ALARM_ANCHORED, {"failed": True}, RETRAIN, Reason.ALARM_ANCHORED),
+    ("test", Reason.UNCERTIFIED, {"armed": False, "age": 4}, KEEP, Reason.UNCERTIFIED),
+    ("test", Reason.UNCERTIFIED, {"armed": False, "age": 5}, RETRAIN, Reason.UNCERTIFIED),
+    ("test", Reason.WITHIN_REFERENCE, {"armed": False, "age": 4}, KEEP, Reason.WITHIN_REFERENCE),
+    ("test", Reason.WITHIN_REFERENCE, {"armed": False, "age": 5}, RETRAIN, Reason.UNCERTIFIED),
+    ("test", Reason.WITHIN_REFERENCE, {"armed": True, "age": 99}, KEEP, Reason.WITHIN_REFERENCE),
     *((p, Reason.ALARM_BOTH, {"has_version": False}, TRAIN, Reason.NO_VERSION) for p in ("never", "always", "mlma")),
     *((p, Reason.ALARM_BOTH, {}, RETRAIN, Reason.ALARM_BOTH) for p in ("test", "test+pool", "welch", "ks")),
-    *((p, Reason.NOT_READY, {"failed": True}, KEEP, Reason.NOT_READY) for p in ("test", "welch", "ks")),
-    ("test", Reason.UNCERTIFIED, {"armed": False, "age": 99}, KEEP, Reason.UNCERTIFIED),
+    *((p, Reason.NOT_READY, {"failed": True}, KEEP, Reason.NOT_READY) for p in ("welch", "ks")),
     *((p, Reason.ALARM_BOTH, {"due": False}, KEEP, Reason.ALARM_BOTH) for p in REMEMBER),
     *((p, Reason.WITHIN_REFERENCE, {"due": True}, RETRAIN, Reason.TRIGGERED) for p in REMEMBER),
     *((p, Reason.NOT_READY, {"due": False, "has_version": False}, TRAIN, Reason.NO_VERSION) for p in REMEMBER),
@@ -87,7 +93,7 @@ def test_each_policy_proposes_with_its_reason(
 
 
 def test_the_table_has_a_row_for_every_reason_that_a_proposal_can_have() -> None:
-    policies = {Reason.CALENDAR, Reason.ALWAYS, Reason.MODEL_FAILED, Reason.TRIGGERED}
+    policies = {Reason.CALENDAR, Reason.ALWAYS, Reason.MODEL_FAILED, Reason.TRIGGERED, Reason.DEBT}
     wanted = {*TESTED, *policies, Reason.UNCERTIFIED, Reason.NO_VERSION}
     assert {row[4] for row in TABLE} == wanted
 

@@ -14,7 +14,7 @@ from mlma.core.decisions import OverrideKind, Phase, RequestKind
 from mlma.core.records import AuditRow, Decision, Finding, Override, Request, SourceFile, Version
 from mlma.core.rows import Rows
 from mlma.core.schedule import Schedule
-from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
+from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, Serve, TestingSettings
 from mlma.runtime.control import EngineSettings
 from mlma.runtime.engine import Engine
 from mlma.runtime.executors import Executor, InlineExecutor
@@ -63,23 +63,35 @@ def rows_of(y: np.ndarray, first_hour: int, last_hour: int, *, names: list[str] 
     )
 
 
+JUDGED = (policy.PolicyKind.TEST, policy.PolicyKind.MLMA)
+"""Policies under which a candidate must prove itself."""
+
+
 def settings_for(
     model: str = TINY,
     *,
     params: dict[str, object] | None = None,
-    wanted: str = "mlma",
+    wanted: str = "test",
     life: dict[str, object] | None = None,
     admission: dict[str, object] | None = None,
     **testing: object,
 ) -> EngineSettings:
     """Engine settings of the small fleets."""
-    made = LifeSettings(warmup=WARM_DAYS * HOURS, min_rows=7 * HOURS)
+    made = LifeSettings(warmup=WARM_DAYS * HOURS, min_rows=7 * HOURS, serve=Serve.CHAMPION, evergreen=())
     parsed = policy.parse(wanted)
+    judged = parsed.kind in JUDGED
+    discipline = {"proof": judged, "serve": Serve.CHAMPION if judged or (life or {}).get("proof") else Serve.LATEST}
     return EngineSettings(
         schedule=SCHEDULE,
         model=ModelSettings(name=model, params=params or {}),
         testing=TestingSettings(**testing),  # type: ignore[arg-type]
-        life=replace(made, **{"proof": parsed.proves, **(life or {})}),  # type: ignore[arg-type]
+        life=replace(
+            made,
+            **{
+                **discipline,
+                **(life or {}),
+            },
+        ),  # type: ignore[arg-type]
         admission=AdmissionSettings(**(admission or {})),  # type: ignore[arg-type]
         policy=parsed,
     )

@@ -17,7 +17,7 @@ PROVEN = 48  # the batch after which a candidate has seen enough of the change t
 FREEZE, PIN, EXCLUDE = OverrideKind.FREEZE, OverrideKind.PIN, OverrideKind.EXCLUDE
 
 
-def fleet(days: int = 54, *, wanted: str = "mlma") -> Life:
+def fleet(days: int = 54, *, wanted: str = "test") -> Life:
     """Four streams that alarm when they change and only then; cooling down is switched off."""
     settings = settings_for(wanted=wanted, life={"cooldown": 0}, yardstick=Yardstick.NONE, effect_floor=1.0)
     return Life(demand(4, days, breaks_on=BREAK), settings)

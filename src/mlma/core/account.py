@@ -1,0 +1,134 @@
+"""What keeping the present versions has cost each stream: the case for a training, in the unit of its price.
+
+The forecasts of the trained versions are compared with those of a yardstick that does not age: the blend of the
+evergreen members on the same targets. A hard day moves both. What the versions lose against the yardstick beyond
+what they lose when they are fresh is what age costs; it adds up until it exceeds the price of a training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlma.core.blocks import Bools, Floats, Ints
+
+FRESH_BATCHES = 3
+"""Batches after a training in which a version counts as fresh."""
+
+FLEET_BATCHES = 3.0
+"""Batches that the fleet's mean stands for in a stream's own means."""
+
+SLACK = 0.03
+"""Relative loss a batch that age may cost without being noted: noise would add up otherwise."""
+
+LARGEST_EXCESS = 0.5
+"""Relative loss that one batch may add, so that a single wild batch orders no training."""
+
+LARGEST_LOG_RATIO = 2.0
+
+ALONE_FACTOR = 2.0
+"""Times its price that a training must be worth where one version serves: it is compared before it serves."""
+
+SMALLEST_DEBT = 0.4
+"""Debt at which a training may pay where one version serves, however cheap trainings are: less is noise."""
+
+SMALLEST_SHARE = 0.3
+"""Weight of fresh versions in a blend below which no training pays: the rest of the pool forecasts as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Sums of every stream; all arrays of shape (streams,)."""
+
+    debt: Floats  # relative loss summed over batches since the last training
+    fresh_sum: Floats  # of log ratios of the versions' loss to the yardstick's, while fresh
+    fresh_n: Floats
+    share_sum: Floats  # of the versions' weight in what is served, while fresh
+    share_n: Floats
+    loss_sum: Floats  # of the served losses
+    loss_n: Floats
+
+    @classmethod
+    def empty(cls, n_streams: int) -> Self:
+        """Nothing has been seen."""
+        return cls(**{field.name: np.zeros(n_streams) for field in fields(cls)})
+
+    def grown(self, n_streams: int) -> Self:
+        """The same with born streams."""
+        more = n_streams - len(self.debt)
+        return self.of({name: np.concatenate([value, np.zeros(more)]) for name, value in self.arrays().items()})
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Take up what `arrays` gave. Raises KeyError."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+    def after(
+        self, versions: Floats, yardstick: Floats, served: Floats, share: Floats, age: Ints, *, alone: bool
+    ) -> Self:
+        """Account after one more batch.
+
+        Parameters
+        ----------
+        versions
+            Mean loss of the trained versions of each stream, shape (streams,); NaN without one.
+        yardstick
+            Mean loss of the blend of the evergreen members, shape (streams,).
+        served
+            Mean loss of what was served, shape (streams,).
+        share
+            Weight of the trained versions in what was served, in [0, 1], shape (streams,).
+        age
+            Batches since the last training, shape (streams,); 1 for the first batch under the new version.
+        alone
+            One version serves: what it loses counts in full, and from the first batch on. In a blend it counts by
+            the versions' share, and only once they are no longer fresh: their weight answers sooner.
+        """
+        known = np.isfinite(versions) & np.isfinite(yardstick) & np.isfinite(served)
+        known &= (versions > 0) & (yardstick > 0)
+        ratio = np.log(np.where(known, versions, 1.0) / np.where(known, yardstick, 1.0))
+        ratio = np.clip(ratio, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+        fresh = known & (age <= FRESH_BATCHES)
+        usual = np.exp(_mean(self.fresh_sum, self.fresh_n))
+        loss_sum = self.loss_sum + np.where(known, served, 0.0)
+        loss_n = self.loss_n + known
+        level = np.where(loss_sum > 0, loss_sum / np.maximum(loss_n, 1.0), 1.0)
+        excess = np.where(known, (versions - usual * yardstick) / level, 0.0)
+        weight = np.ones(len(age)) if alone else self.share()
+        grown = self.debt + weight * (np.clip(excess, -LARGEST_EXCESS, LARGEST_EXCESS) - SLACK)
+        return type(self)(
+            debt=np.where(known & (alone | ~fresh), np.maximum(grown, 0.0), self.debt),
+            fresh_sum=self.fresh_sum + np.where(fresh, ratio, 0.0),
+            fresh_n=self.fresh_n + fresh,
+            share_sum=self.share_sum + np.where(fresh, share, 0.0),
+            share_n=self.share_n + fresh,
+            loss_sum=loss_sum,
+            loss_n=loss_n,
+        )
+
+    def share(self) -> Floats:
+        """Weight of fresh versions in what is served, shape (streams,), drawn towards the fleet's."""
+        return np.clip(_mean(self.share_sum, self.share_n), 0.0, 1.0)
+
+    def pays(self, price: float, *, alone: bool) -> Bools:
+        """Whether a training is worth its price, shape (streams,)."""
+        if alone:
+            return self.debt > max(ALONE_FACTOR * price, SMALLEST_DEBT)
+        return (self.debt > price) & (self.share() > SMALLEST_SHARE)
+
+    def settled(self, trained: Bools) -> Self:
+        """Account after trainings were ordered, shape (streams,): what they cost is paid, the debt starts over."""
+        return self.of(self.arrays() | {"debt": np.where(trained, 0.0, self.debt)})
+
+
+def _mean(total: Floats, n: Floats) -> Floats:
+    """Means of the streams, drawn towards that of the fleet."""
+    fleet = float(total.sum() / n.sum()) if n.sum() > 0 else 0.0
+    mean: Floats = (total + FLEET_BATCHES * fleet) / (n + FLEET_BATCHES)
+    return mean
