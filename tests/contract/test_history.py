@@ -215,6 +215,8 @@ def member_block(origin, weight=0.5):
         members=("naive", "0-3-0"),
         weight=np.array([weight, 1 - weight, 1.0]),
         inner=np.array([1.0, 1.0, 0.5]),
+        shift=np.array([0.0, 0.25, 0.0]),
+        slope=np.array([1.0, 0.75, 1.0]),
         forecast=np.array([[1.0, np.nan], [2.0, 3.0], [np.nan, np.nan]]),
     )
 
@@ -230,6 +232,7 @@ def pool_block(batch):
         recent=np.array([1.5, np.nan, 2.0]),
         mass=np.array([0.5, 0.0, 0.75]),
         weight=np.array([0.25, 0.75, 1.0]),
+        recalibration=np.arange(6.0).reshape(3, 2),
         account={"debt": np.array([0.5, 0.0]), "loss_n": np.array([3.0, 1.0])},
     )
 

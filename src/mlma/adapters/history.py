@@ -159,6 +159,8 @@ class ParquetHistory:
                 "member": name_column(block.member, block.members),
                 "weight": block.weight,
                 "inner": block.inner,
+                "shift": block.shift,
+                "slope": block.slope,
                 "forecast": list_column(block.forecast),
             }
         )
@@ -180,6 +182,8 @@ class ParquetHistory:
                     members=members,
                     weight=floats(table, "weight"),
                     inner=floats(table, "inner"),
+                    shift=floats(table, "shift"),
+                    slope=floats(table, "slope"),
                     forecast=matrix(table, "forecast"),
                 )
                 found.append(block)
@@ -196,6 +200,7 @@ class ParquetHistory:
                 "recent": block.recent,
                 "mass": block.mass,
                 "weight": block.weight,
+                "recalibration": list_column(block.recalibration),
             }
         )
         write(self._path(ACCOUNTS, 0, block.batch), pa.table(dict(block.account)))
@@ -219,6 +224,7 @@ class ParquetHistory:
             recent=floats(table, "recent"),
             mass=floats(table, "mass"),
             weight=floats(table, "weight"),
+            recalibration=matrix(table, "recalibration"),
             account={name: floats(account, name) for name in account.column_names},
         )
 

@@ -131,6 +131,7 @@ class MemoryHistory:
             recent=block.recent[keep],
             mass=block.mass[keep],
             weight=block.weight[keep],
+            recalibration=block.recalibration[keep],
             account=block.account,
         )
 

@@ -227,6 +227,9 @@ class LifeSection(Section):
     pool_decay: float = Field(
         _LIFE.pool_decay, ge=0, lt=1, description="weight of the past in a member's mean loss, a batch, in [0, 1)"
     )
+    recalibrate: bool = Field(
+        _LIFE.recalibrate, description="with one champion: learn a shift and a slope of each version's forecasts"
+    )
     pool_shrinkage: float = Field(
         _LIFE.pool_shrinkage, ge=0, le=1, description="share of the fleet in a member's relative loss, in [0, 1]"
     )

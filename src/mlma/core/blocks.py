@@ -69,6 +69,8 @@ class MemberBlock:
     members: tuple[str, ...]
     weight: Floats  # (m,) in what is served
     inner: Floats  # (m,) among the trained versions, or among the other members
+    shift: Floats  # (m,) recalibration: shift + slope * forecast is what takes part
+    slope: Floats  # (m,)
     forecast: Floats  # (m, targets); NaN where the member gave none
 
 
@@ -88,6 +90,7 @@ class PoolBlock:
     recent: Floats  # (m,) exponential mean of these over the batches
     mass: Floats  # (m,) how much past that mean stands for: 0 for none, towards 1
     weight: Floats  # (m,) from the next batch on
+    recalibration: Floats  # (m, sums), see `mlma.core.recalibration`
     account: Mapping[str, Floats]  # (streams,) each, see `mlma.core.account.Account`
 
 

@@ -120,6 +120,7 @@ class LifeSettings:
     evergreen: tuple[Evergreen, ...] = tuple(Evergreen)  # members of a blend that are refitted after every batch
     pool_eta: float = 20.0  # how fast a member's weight falls with its relative loss
     pool_decay: float = 0.8  # of the exponential mean of a member's losses, a batch
+    recalibrate: bool = True  # beside a champion: shift and slope of the versions' forecasts
     pool_shrinkage: float = 0.3  # of a member's relative loss to the fleet's median of it
     price: float = 0.3  # of a training: the relative loss, summed over batches, that it must save
     promotion_floor: float = 0.0  # relative gain on the held-out targets that a challenger must show

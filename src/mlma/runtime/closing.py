@@ -66,7 +66,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
         for stream_id in np.flatnonzero(guarded.action != ACTION_CODE[Action.KEEP])
     ]
     trained = guarded.action != ACTION_CODE[Action.KEEP]
-    control.history.append_pool(control.pools.close(batch, scores.members, trained))
+    control.history.append_pool(control.pools.close(batch, scores.members, scores.recalibration, trained))
     findings = _findings(control, scores, served, batch, now)
     recalled = recalling.recall(control, scores, batch)
     control.store.record(

@@ -146,7 +146,7 @@ class Control:
 
     def lineup(self) -> Lineup:
         """Who forecasts from the next origin on."""
-        return Lineup(weight=self.pools.weights(), inner=self.pools.inner(), versions=self.pools.versions)
+        return self.pools.lineup()
 
     def held_by(self, kind: OverrideKind) -> Bools:
         """Streams that an active override of a kind holds, shape (streams,)."""

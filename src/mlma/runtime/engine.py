@@ -24,7 +24,7 @@ from mlma.runtime.closing import Closed
 from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.orders import Orders
-from mlma.runtime.pools import Pools, evergreens, n_seats
+from mlma.runtime.pools import Pools, evergreens, n_seats, recalibrates
 from mlma.runtime.ports import Commit, ControlStore
 from mlma.runtime.shard import Position, ShardSpec
 from mlma.runtime.trainings import Trainings
@@ -70,7 +70,8 @@ class Engine(Control):
                 ShardSpec(
                     shard=shard, n_shards=n_shards, schedule=schedule, testing=self.settings.testing,
                     model=self.settings.model, evergreen=evergreens(self.settings.life),
-                    n_seats=n_seats(self.settings.life), history=self.history, artifacts=self.artifacts,
+                    n_seats=n_seats(self.settings.life), recalibrates=recalibrates(self.settings.life),
+                    history=self.history, artifacts=self.artifacts,
                     checkpoints=self.checkpoints,
                 )
                 for shard in range(n_shards)

@@ -27,6 +27,8 @@ class Lineup:
         Shape (streams, seats), in what is served. The first seats are seasonal naive and the evergreen members.
     inner
         Shape (streams, seats), within the trained versions and within the other members; each group sums to 1.
+    shift, slope
+        Shape (streams, seats), recalibration of the forecasts.
     versions
         Seat to version, by stream id.
     unfit
@@ -35,6 +37,8 @@ class Lineup:
 
     weight: Floats
     inner: Floats
+    shift: Floats
+    slope: Floats
     versions: Mapping[int, Mapping[int, Champion]]
     unfit: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
@@ -43,6 +47,8 @@ class Lineup:
         return Lineup(
             weight=np.ascontiguousarray(self.weight[shard::n_shards]),
             inner=np.ascontiguousarray(self.inner[shard::n_shards]),
+            shift=np.ascontiguousarray(self.shift[shard::n_shards]),
+            slope=np.ascontiguousarray(self.slope[shard::n_shards]),
             versions={i: found for i, found in self.versions.items() if i % n_shards == shard},
             unfit={i: found for i, found in self.unfit.items() if i % n_shards == shard},
         )

@@ -14,6 +14,7 @@ from mlma.core import overrides
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock
 from mlma.core.decisions import OverrideKind, Phase
 from mlma.core.errors import StoreError
+from mlma.core.recalibration import N_SUMS
 from mlma.core.records import Stream
 from mlma.monitor.monitor import LossMonitor
 from mlma.monitor.verdicts import Verdicts
@@ -126,6 +127,7 @@ def _scores(control: Control, blocks: Sequence[LossBlock]) -> BatchScores:
                 zero_share=made.zero_share, event_size=made.event_size, single=single, n_rows=nothing,
                 last_slot=nothing, fallback=nothing.astype(np.bool_), members=np.empty((len(nothing), 0)),
                 groups=np.empty((len(nothing), 2)),
+                recalibration=np.empty((len(nothing), 0, N_SUMS)),
             )
         )  # fmt: skip
     return gather(parts, sum(len(part.n) for part in parts))

@@ -11,9 +11,10 @@ import numpy as np
 from mlma.core import pool
 from mlma.core.account import Account
 from mlma.core.blocks import Bools, Floats, Ints, PoolBlock
+from mlma.core.recalibration import N_SUMS, after, solved
 from mlma.core.records import NAIVE, Version
 from mlma.core.settings import Evergreen, LifeSettings, Serve
-from mlma.runtime.lineup import Champion
+from mlma.runtime.lineup import Champion, Lineup
 
 
 def evergreens(life: LifeSettings) -> tuple[Evergreen, ...]:
@@ -24,6 +25,11 @@ def evergreens(life: LifeSettings) -> tuple[Evergreen, ...]:
 def fixed_members(life: LifeSettings) -> tuple[str, ...]:
     """Members that every pool has without a training, in the order of their seats."""
     return (NAIVE, *evergreens(life))
+
+
+def recalibrates(life: LifeSettings) -> bool:
+    """Whether the versions' forecasts are recalibrated: those of one champion; a blend gains nothing by it."""
+    return life.serve is Serve.CHAMPION and life.recalibrate
 
 
 def n_seats(life: LifeSettings) -> int:
@@ -39,11 +45,13 @@ class Pools:
     versions: dict[int, dict[int, Champion]] = field(default_factory=dict)  # by stream and seat
     record: pool.Record = field(init=False)  # (streams, seats)
     account: Account = field(init=False)
+    recalibration: Floats = field(init=False)  # (streams, seats, sums), see `mlma.core.recalibration`
     _leader: Ints = field(init=False)  # (streams,), seat of the champion; 0 while there is none
 
     def __post_init__(self) -> None:
         self.record = pool.Record.empty(0, n_seats(self.life))
         self.account = Account.empty(0)
+        self.recalibration = np.zeros((0, self._n_seats, N_SUMS))
         self._leader = np.empty(0, dtype=np.int64)
 
     @property
@@ -57,6 +65,7 @@ class Pools:
         new = pool.Record.empty(more, self._n_seats)
         self.record = pool.Record(np.vstack([self.record.mean, new.mean]), np.vstack([self.record.mass, new.mass]))
         self.account = self.account.grown(n_streams)
+        self.recalibration = np.concatenate([self.recalibration, np.zeros((more, self._n_seats, N_SUMS))])
         self._leader = np.concatenate([self._leader, np.zeros(more, dtype=np.int64)])
 
     @property
@@ -73,6 +82,7 @@ class Pools:
 
     def _forget(self, stream_id: int, seat: int) -> None:
         self.record.mean[stream_id, seat], self.record.mass[stream_id, seat] = np.nan, 0.0
+        self.recalibration[stream_id, seat] = 0.0
 
     # who sits where
 
@@ -162,6 +172,11 @@ class Pools:
             made[led, self._leader[led]] = 1.0
         return made
 
+    def lineup(self) -> Lineup:
+        """Who forecasts from now on."""
+        shift, slope = solved(self.recalibration)
+        return Lineup(weight=self.weights(), inner=self.inner(), shift=shift, slope=slope, versions=self.versions)
+
     def _relative(self) -> Floats:
         return pool.relative_losses(
             self.record.mean, self._seated(), n_fixed=self.n_fixed, shrinkage=self.life.pool_shrinkage
@@ -181,17 +196,20 @@ class Pools:
         share = self.weights()[:, self.n_fixed :].sum(axis=1)
         self.account = self.account.after(groups[:, 0], groups[:, 1], served, share, age, alone=self._alone)
 
-    def close(self, batch: int, loss: Floats, trained: Bools) -> PoolBlock:
+    def close(self, batch: int, loss: Floats, recalibration: Floats, trained: Bools) -> PoolBlock:
         """Take in the members' mean losses over a closed batch, and who is trained now; what is to be recorded.
 
         Parameters
         ----------
         loss
             Shape (streams, seats).
+        recalibration
+            Shape (streams, seats, sums), what the batch says about it.
         trained
             Shape (streams,).
         """
         self.account = self.account.settled(trained)
+        self.recalibration = after(self.recalibration, recalibration)
         self.record = self.record.after(loss, decay=self.life.pool_decay)
         weight = self.weights()
         fixed = fixed_members(self.life)
@@ -209,6 +227,7 @@ class Pools:
             recent=self.record.mean[stream_id, seat],
             mass=self.record.mass[stream_id, seat],
             weight=weight[stream_id, seat],
+            recalibration=self.recalibration[stream_id, seat],
             account=self.account.arrays(),
         )
 
@@ -226,6 +245,7 @@ class Pools:
         inside = block.seat < self._n_seats
         at = (block.stream_id[inside], block.seat[inside])
         self.record.mean[at], self.record.mass[at] = block.recent[inside], block.mass[inside]
+        self.recalibration[at] = block.recalibration[inside]
         for stream_id, seat, member in zip(block.stream_id, block.seat, block.member, strict=True):
             version = versions.get(block.members[member])
             if version is None or not self.n_fixed <= seat < self._n_seats:

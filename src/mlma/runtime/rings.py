@@ -17,8 +17,12 @@ from mlma.runtime.outcomes import Outcomes, empty
 
 RING_ARRAYS = (
     "last_forecast", "last_fallback", "_forecast", "_naive", "_fallback", "_members", "_seated", "_inner",
+    "_shift", "_slope",
 )  # fmt: skip
 """Attributes of `Rings` that a checkpoint holds, besides the outcomes."""
+
+SEAT_NUMBERS = {"_inner": 0.0, "_shift": 0.0, "_slope": 1.0}
+"""Attributes of `Rings` with one number a seat, and their values for an empty one."""
 
 NAMES = "U40"
 """Type of the ids of pool members."""
@@ -30,6 +34,8 @@ class OpenMembers:
 
     forecast: Floats  # (streams, seats, batch)
     inner: Floats  # (streams, seats), weights within the versions and within the other members
+    shift: Floats  # (streams, seats), recalibration
+    slope: Floats  # (streams, seats)
 
 
 @dataclass
@@ -49,6 +55,8 @@ class Rings:
     _members: Floats = field(default_factory=lambda: np.zeros((0, 0, 0)))  # (streams, seats, batch)
     _seated: NDArray[np.str_] = field(default_factory=lambda: np.zeros((0, 0), dtype=NAMES))  # who issued them
     _inner: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (streams, seats), weights within the groups
+    _shift: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (streams, seats), recalibration
+    _slope: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     issued_until: int = 0
 
     def __post_init__(self) -> None:
@@ -79,8 +87,9 @@ class Rings:
             setattr(self, name, np.concatenate([old, np.zeros(more, dtype=old.dtype)]))
         seats = np.full((more, self.n_seats, size), np.nan)
         self._members = np.concatenate([self._members, seats]) if len(self._members) else seats
-        inner = np.zeros((more, self.n_seats))
-        self._inner = np.concatenate([self._inner, inner]) if len(self._inner) else inner
+        for name, value in SEAT_NUMBERS.items():
+            old, new = getattr(self, name), np.full((more, self.n_seats), value)
+            setattr(self, name, np.concatenate([old, new]) if len(old) else new)
         nobody = np.zeros((more, self.n_seats), dtype=NAMES)
         self._seated = np.concatenate([self._seated, nobody]) if len(self._seated) else nobody
         self.outcomes.grow(more)
@@ -93,7 +102,8 @@ class Rings:
         self.last_fallback, self._fallback = self._fallback, np.zeros(self.n_streams, dtype=np.bool_)
         self._members = np.full((self.n_streams, self.n_seats, self.schedule.batch), np.nan)
         self._seated = np.zeros((self.n_streams, self.n_seats), dtype=NAMES)
-        self._inner = np.zeros((self.n_streams, self.n_seats))
+        for name, value in SEAT_NUMBERS.items():
+            setattr(self, name, np.full((self.n_streams, self.n_seats), value))
         self.outcomes.forget(self.issued_until - self.lookback - self.schedule.batch)
 
     # batches
@@ -116,12 +126,13 @@ class Rings:
         self._members[row[is_new], block.seat[is_new]] = np.nan
         self._seated[row, block.seat] = name
         self._inner[row, block.seat] = block.inner
+        self._shift[row, block.seat], self._slope[row, block.seat] = block.shift, block.slope
         self._members[row, block.seat, first : first + block.forecast.shape[1]] = block.forecast
 
     @property
     def open_members(self) -> OpenMembers:
         """Forecasts of the members for the open batch; an empty seat gives none."""
-        return OpenMembers(forecast=self._members, inner=self._inner)
+        return OpenMembers(forecast=self._members, inner=self._inner, shift=self._shift, slope=self._slope)
 
     def open_block(self, batch: int, stream_ids: Ints) -> LossBlock:
         """Outcomes and forecasts of the open batch, which is ``batch``."""

@@ -9,6 +9,7 @@ import numpy as np
 from mlma.core import losses, pool
 from mlma.core.batch_summary import BatchSummary, summarise_batch
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock
+from mlma.core.recalibration import N_SUMS, recalibrated, sums
 from mlma.core.settings import TestingSettings, Yardstick
 from mlma.monitor.single_losses import TESTS
 from mlma.runtime.outcomes import row_blocks
@@ -31,6 +32,7 @@ class BatchScores:
     fallback: Bools  # seasonal naive served at least one target
     members: Floats  # mean losses of the members of the pools, shape (streams, seats)
     groups: Floats  # of the trained versions and of the other members among themselves, shape (streams, 2)
+    recalibration: Floats  # what the batch says about each member's, shape (streams, seats, sums)
 
     def summary(self, settings: TestingSettings, n_targets: int) -> BatchSummary:
         """What the monitor judges."""
@@ -77,10 +79,11 @@ class PoolLosses:
 
     members: Floats  # (streams, seats)
     groups: Floats  # (streams, 2)
+    recalibration: Floats  # (streams, seats, sums)
 
 
 def score_members(
-    y: Floats, members: OpenMembers, n_scored: Ints, settings: TestingSettings, *, n_fixed: int
+    y: Floats, members: OpenMembers, n_scored: Ints, settings: TestingSettings, *, n_fixed: int, recalibrates: bool
 ) -> PoolLosses:
     """Losses of the members of the pools over a batch.
 
@@ -92,13 +95,23 @@ def score_members(
         Shape (streams,), targets with a loss of the served forecast.
     n_fixed
         Seats that no version takes.
+    recalibrates
+        Whether the versions' forecasts are recalibrated.
     """
-    forecast = members.forecast
-    made = PoolLosses(members=np.full(forecast.shape[:2], np.nan), groups=np.full((len(y), 2), np.nan))
+    raw = members.forecast
+    forecast = recalibrated(raw, members.shift, members.slope)
+    made = PoolLosses(
+        members=np.full(raw.shape[:2], np.nan),
+        groups=np.full((len(y), 2), np.nan),
+        recalibration=np.zeros((*raw.shape[:2], N_SUMS)),
+    )
     for rows in row_blocks(len(y), forecast.shape[1] * forecast.shape[2]):
         losses_of = partial(losses.loss, settings.loss, y[rows], quantile=settings.quantile)
         each = losses.loss(settings.loss, y[rows, None, :], forecast[rows], quantile=settings.quantile)
         made.members[rows] = pool.member_losses(each, n_scored=n_scored[rows])
+        if recalibrates:
+            seats = (rows, slice(n_fixed, None))
+            made.recalibration[seats] = sums(y[rows], raw[seats], members.shift[seats], members.slope[seats])
         made.groups[rows] = pool.group_losses(losses_of, forecast[rows], members.inner[rows], n_fixed=n_fixed)
     return made
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlma.core import pool
 from mlma.core.blocks import Floats, ForecastBlock, Ints, MemberBlock, RefitBlock
+from mlma.core.recalibration import recalibrated
 from mlma.core.settings import ModelSettings
 from mlma.models import registry
 from mlma.models.forecaster import Forecaster, checked_forecasts
@@ -59,7 +60,8 @@ class Pooled:
 
     def served(self, stream_ids: Ints, horizon: int) -> ForecastBlock:
         """What is served: the blend, named after its leading member."""
-        made = pool.blended(self.forecast, self.lineup.weight)
+        lineup = self.lineup
+        made = pool.blended(recalibrated(self.forecast, lineup.shift, lineup.slope), lineup.weight)
         lead = pool.leading(self.forecast, self.lineup.weight)
         keep = np.isfinite(made)
         row, column = np.nonzero(keep)
@@ -86,6 +88,8 @@ class Pooled:
             members=tuple(self.names),
             weight=self.lineup.weight[row, seat],
             inner=self.lineup.inner[row, seat],
+            shift=self.lineup.shift[row, seat],
+            slope=self.lineup.slope[row, seat],
             forecast=self.forecast[row, seat],
         )
 

@@ -31,7 +31,7 @@ FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
 
 
-CHECKPOINT_FORMAT = 4
+CHECKPOINT_FORMAT = 5
 """Raised whenever the arrays of a checkpoint change their meaning."""
 
 
@@ -46,6 +46,7 @@ class ShardSpec:
     model: ModelSettings
     evergreen: tuple[Evergreen, ...]  # families of the pool members that are refitted after every batch
     n_seats: int  # of a pool: seasonal naive, the evergreen members, trained versions
+    recalibrates: bool = False  # the versions' forecasts
     history: History
     artifacts: ArtifactStore
     checkpoints: Checkpoints
@@ -225,12 +226,18 @@ class Shard:
             fallback=rings.last_fallback.copy(),
             members=self._pool_losses.members,
             groups=self._pool_losses.groups,
+            recalibration=self._pool_losses.recalibration,
         )
 
     def _score(self, block: LossBlock, members: OpenMembers) -> None:
         self._summary = summarise(block, self.spec.testing)
         self._pool_losses = score_members(
-            block.y, members, self._summary.n, self.spec.testing, n_fixed=1 + len(self.spec.evergreen)
+            block.y,
+            members,
+            self._summary.n,
+            self.spec.testing,
+            n_fixed=1 + len(self.spec.evergreen),
+            recalibrates=self.spec.recalibrates,
         )
 
     def _members_again(self, block: LossBlock) -> OpenMembers:
