@@ -30,7 +30,7 @@ __all__ = [
     "STREAMS", "VERSIONS", "ControlTable",
 ]  # fmt: skip
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration; a database of another revision is refused."""
 
 EXCEPTION = "action <> 'keep' OR proposed <> 'keep'"
@@ -221,6 +221,7 @@ class RequestRow(ControlTable, table=True):
     author: str
     comment: str
     created_at: datetime = time_column()
+    back_to: datetime | None = time_column(nullable=True)
     consumed_at: datetime | None = Field(sa_type=UtcDateTime, nullable=True, index=True)
     outcome: str
 

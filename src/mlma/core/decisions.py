@@ -43,6 +43,7 @@ class Reason(StrEnum):
     NOT_BETTER = "not_better"  # not better by the effect floor on the held-out recent targets
     TRAINING_FAILED = "training_failed"  # no candidate came out of the training
     TRIGGERED = "triggered"  # the trigger of a policy that only replays know was due
+    BACK_TO_TIME = "back_to_time"  # an engineer brought back what served at a time
 
 
 class Hold(StrEnum):
@@ -56,6 +57,7 @@ class Hold(StrEnum):
     COOLING_DOWN = "cooling_down"  # the last retraining is too recent
     IN_PROGRESS = "in_progress"  # a training of the stream is under way
     NO_FORMER_CHAMPION = "no_former_champion"  # there is nothing to roll back to
+    NOTHING_TO_CHANGE = "nothing_to_change"  # what was asked for is so already
 
 
 class Phase(StrEnum):
@@ -75,6 +77,7 @@ class Role(StrEnum):
     CHAMPION = "champion"
     FORMER = "former"  # was champion; may be rolled back to
     REJECTED = "rejected"  # lost its comparison
+    TAKEN_BACK = "taken_back"  # an engineer went back to a time before it came
 
 
 class EffectKind(StrEnum):

@@ -170,7 +170,10 @@ class Override:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A one-shot order of an engineer. ``id`` is 0 before it is stored."""
+    """A one-shot order of an engineer. ``id`` is 0 before it is stored.
+
+    ``back_to`` is the event time to which a rollback goes back; None brings the former champion.
+    """
 
     id: int = 0
     kind: RequestKind
@@ -178,6 +181,7 @@ class Request:
     author: str
     comment: str
     created_at: datetime
+    back_to: datetime | None = None
     consumed_at: datetime | None = None
     outcome: str = ""
 

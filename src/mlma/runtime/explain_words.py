@@ -44,6 +44,7 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.NOT_BETTER: "it did not beat the champion on the held-out recent targets",
     Reason.TRAINING_FAILED: "no candidate came out of the training",
     Reason.TRIGGERED: "the trigger of a policy that only replays know was due",
+    Reason.BACK_TO_TIME: "an engineer brought back what served at a time",
 }
 
 HOLD_WORDS: dict[Hold, str] = {
@@ -54,7 +55,8 @@ HOLD_WORDS: dict[Hold, str] = {
     Hold.NO_NEW_DATA: "nothing arrived in the batch, so there is nothing to learn",
     Hold.COOLING_DOWN: "the last training is too recent",
     Hold.IN_PROGRESS: "a training of the stream is under way",
-    Hold.NO_FORMER_CHAMPION: "there is no former champion to roll back to",
+    Hold.NO_FORMER_CHAMPION: "there is nothing to roll back to",
+    Hold.NOTHING_TO_CHANGE: "what was asked for is so already",
 }
 
 NONE = "none"

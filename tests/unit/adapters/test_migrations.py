@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,9 @@ from mlma.adapters.store import SqlStore
 from mlma.adapters.store_open import migration_config
 from mlma.adapters.tables import REVISION, ControlTable
 from mlma.core.commit import Commit
-from mlma.core.decisions import Action, CertificateStatus, Hold, Phase, Reason
+from mlma.core.decisions import Action, CertificateStatus, Hold, Phase, Reason, RequestKind
 from mlma.core.errors import StoreError
-from mlma.core.records import Certificate, Decision, Incident
+from mlma.core.records import AuditRow, Certificate, Decision, Incident, Request
 
 NOW = datetime(2001, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
 NAN = float("nan")
@@ -68,7 +68,8 @@ def schema(connection: Connection) -> dict[str, set[str]]:
     """Columns and constraints of every table and index as SQLite wrote them down, one line each."""
     query = text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'")
     return {
-        name: {line.strip().rstrip(",") for line in sql.replace("(\n", "\n").splitlines()}
+        # a table that SQLite renamed stands in quotes
+        name: {line.strip().rstrip(",") for line in sql.replace(f'"{name}"', name).replace("(\n", "\n").splitlines()}
         for name, sql in connection.execute(query)
     }
 
@@ -132,6 +133,47 @@ def test_state_of_the_first_release_is_brought_up_to_date_and_keeps_its_rows(fir
         assert (store.certificate(), store.incidents()) == (None, [])
 
 
+@pytest.fixture
+def second_revision(tmp_path: Path) -> str:
+    """A state of revision 0002 with a request that was obeyed and one that waits."""
+    url = f"sqlite:///{tmp_path}/second.db"
+    engine = create_engine(url)
+    at = "'2001-03-04 05:06:07.890123'"
+    with engine.begin() as connection:
+        command.upgrade(migration_config(connection), "0002")
+        connection.exec_driver_sql(
+            "INSERT INTO requests (id, kind, selection, author, comment, created_at, consumed_at, outcome) VALUES "
+            f"(3, 'rollback', 'IAH', 'ada', 'worse', {at}, {at}, '1 of 1 streams'), "
+            f"(4, 'rollback', 'ATL', 'bob', 'worse', {at}, NULL, '')"
+        )
+    engine.dispose()
+    return url
+
+
+def test_requests_of_revision_0002_stay_and_new_ones_may_name_a_time(second_revision: str) -> None:
+    asked = Request(kind=RequestKind.ROLLBACK, selection="IAH", author="ada", comment="back", created_at=NOW,
+                    back_to=NOW - timedelta(days=3))  # fmt: skip
+    audit = AuditRow(at=NOW, author="ada", operation="rollback", subject="IAH", before="null", after="{}")
+    with SqlStore(second_revision, create=True) as store:
+        assert store.add_request(asked, audit) == 5
+        obeyed, waiting, new = store.requests()
+        assert (obeyed.back_to, obeyed.outcome, waiting.back_to) == (None, "1 of 1 streams", None)
+        assert new.back_to == NOW - timedelta(days=3)
+        assert [request.id for request in store.requests(open_only=True)] == [4, 5]
+
+
+def test_downgrade_to_0002_keeps_the_requests(second_revision: str) -> None:
+    with SqlStore(second_revision, create=True):
+        pass
+    engine = create_engine(second_revision)
+    with engine.begin() as connection:
+        command.downgrade(migration_config(connection), "0002")
+        assert [row[0] for row in connection.execute(text("SELECT id FROM requests ORDER BY id"))] == [3, 4]
+        assert "back_to" not in str(schema(connection)["requests"])
+        assert "ix_requests_consumed_at" in schema(connection)
+    engine.dispose()
+
+
 def test_state_of_the_first_release_takes_what_this_one_records(first_release: str) -> None:
     decided = [
         Decision(
@@ -156,7 +198,7 @@ def test_state_of_the_first_release_takes_what_this_one_records(first_release: s
 
 
 def test_reading_a_state_of_the_first_release_says_what_to_type(first_release: str) -> None:
-    with pytest.raises(StoreError, match=r"has revision 0001, this program needs revision 0002.*mlma run"):
+    with pytest.raises(StoreError, match=r"has revision 0001, this program needs revision 0003.*mlma run"):
         SqlStore(first_release)
 
 
@@ -188,20 +230,20 @@ def test_state_whose_creation_was_killed_is_created_again(tmp_path: Path) -> Non
 
 def test_older_state_is_refused_and_named(state: Path) -> None:
     set_revision(state, "0000")
-    with pytest.raises(StoreError, match=r"has revision 0000, this program needs revision 0002.*mlma run"):
+    with pytest.raises(StoreError, match=r"has revision 0000, this program needs revision 0003.*mlma run"):
         SqlStore(f"sqlite:///{state}")
 
 
 def test_older_state_without_a_way_up_is_refused_when_creating(state: Path) -> None:
     set_revision(state, "0000")
-    with pytest.raises(StoreError, match=r"cannot be brought to revision 0002.*0000"):
+    with pytest.raises(StoreError, match=r"cannot be brought to revision 0003.*0000"):
         SqlStore(f"sqlite:///{state}", create=True)
 
 
 @pytest.mark.parametrize("create", [False, True])
 def test_newer_state_is_refused_and_named(state: Path, *, create: bool) -> None:
-    set_revision(state, "0003")
-    with pytest.raises(StoreError, match=r"has revision 0003, this program knows revisions up to 0002"):
+    set_revision(state, "0004")
+    with pytest.raises(StoreError, match=r"has revision 0004, this program knows revisions up to 0003"):
         SqlStore(f"sqlite:///{state}", create=create)
 
 

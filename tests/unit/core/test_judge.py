@@ -63,7 +63,7 @@ def test_the_table_has_a_row_for_every_reason_that_a_test_can_give():
     others = {
         Reason.NO_VERSION, Reason.DEBT, Reason.CALENDAR, Reason.ALWAYS, Reason.MODEL_FAILED,  # policies
         Reason.TRIGGERED,
-        Reason.REQUESTED,  # orders
+        Reason.REQUESTED, Reason.BACK_TO_TIME,  # orders
         Reason.FIRST_VERSION, Reason.LATEST_SERVES, Reason.JOINED_POOL, Reason.IN_SHADOW,  # trainings
         Reason.DID_BETTER, Reason.BEAT_CHAMPION,
         Reason.NOT_BETTER,
