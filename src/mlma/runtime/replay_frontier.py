@@ -230,7 +230,8 @@ def chosen(loss: Floats, cpu_s: Floats, always: Spent, own: Floats, scored: Bool
         made = best_in_hindsight(relative, price * unit)
         total, fits, fit_cpu_s = np.zeros((3, len(always.loss)))
         total[streams] = made.loss.sum(axis=1) * always.loss[streams]
-        fits[streams] = made.versions.sum(axis=1)
-        fit_cpu_s[streams] = np.where(made.versions, cpu_s[streams], 0.0).sum(axis=1)
+        fits[streams] = made.switched.sum(axis=1)
+        spent = np.take_along_axis(cpu_s[streams], made.served, axis=1)
+        fit_cpu_s[streams] = np.where(made.switched, spent, 0.0).sum(axis=1)
         points.append(Point(price=price, spent=Spent(loss=total, scored=usable, fits=fits, fit_cpu_s=fit_cpu_s)))
     return points

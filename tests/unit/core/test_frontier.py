@@ -1,6 +1,6 @@
 """The hindsight frontier against brute force, and what must hold whatever the losses are."""
 
-from itertools import combinations, pairwise, product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -28,11 +28,6 @@ def cheapest_of_all_sequences(loss: np.ndarray, price: float) -> float:
     return min(costs)
 
 
-def cheapest_of_all_sets(loss: np.ndarray, price: float) -> float:
-    subsets = (list(some) for n in range(1, len(loss) + 1) for some in combinations(range(len(loss)), n))
-    return min(loss[some].min(axis=0).sum() + price * len(some) for some in subsets)
-
-
 def cost_of(loss: np.ndarray, served: np.ndarray, price: float) -> float:
     return loss[served, np.arange(loss.shape[1])].sum() + price * (1 + (np.diff(served) != 0).sum())
 
@@ -46,36 +41,21 @@ def test_the_dynamic_programme_finds_the_cheapest_of_all_sequences(seed: int, pr
         assert cost_of(one, row, price) == pytest.approx(cheapest_of_all_sequences(one, price), rel=1e-12)
 
 
-def test_with_recalls_the_choice_is_the_cheapest_set_nearly_always_and_never_below_it() -> None:
-    loss = problem(5, streams=300, versions=6, batches=9)
-    for price in (0.1, 0.5, 2.0):
-        made = best_in_hindsight(loss, price).cost(price)
-        best = np.array([cheapest_of_all_sets(one, price) for one in loss])
-        assert (made >= best - 1e-9).all()
-        assert np.isclose(made, best).mean() > 0.95
-        assert (made / best).mean() < 1.001
-
-
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), price=st.floats(0.0, 20.0), versions=st.integers(1, 7), batches=st.integers(7, 12))
-def test_the_choice_is_consistent_and_no_dearer_than_the_best_sequence(
-    seed: int, price: float, versions: int, batches: int
-) -> None:
+def test_what_is_told_of_a_sequence_is_its_cost(seed: int, price: float, versions: int, batches: int) -> None:
     loss = problem(seed, streams=4, versions=versions, batches=batches)
     made = best_in_hindsight(loss, price)
-    assert made.versions.any(axis=1).all()
     assert np.isfinite(made.loss).all()
-    for one, keep, served in zip(loss, made.versions, made.loss, strict=True):
-        np.testing.assert_array_equal(one[keep].min(axis=0), served)
-    sequence = cheapest_sequence(loss, price)
-    bound = [cost_of(one, row, price) for one, row in zip(loss, sequence, strict=True)]
-    assert (made.cost(price) <= np.array(bound) + 1e-9).all()
+    told = made.loss.sum(axis=1) + price * made.switched.sum(axis=1)
+    costs = [cost_of(one, row, price) for one, row in zip(loss, made.served, strict=True)]
+    np.testing.assert_allclose(told, costs)
 
 
 def test_dearer_trainings_are_fewer_and_losses_higher() -> None:
     loss = problem(11, streams=40, versions=10, batches=20)
     made = [best_in_hindsight(loss, price) for price in (0.0, 0.1, 0.3, 1.0, 3.0, 100.0)]
-    trainings = [one.versions.sum() for one in made]
+    trainings = [one.switched.sum() for one in made]
     losses = [one.loss.sum() for one in made]
     assert trainings == sorted(trainings, reverse=True)
     assert losses == sorted(losses)
@@ -85,6 +65,6 @@ def test_dearer_trainings_are_fewer_and_losses_higher() -> None:
 def test_batches_that_do_not_count_ask_for_no_training() -> None:
     loss = problem(1, streams=2, versions=3, batches=6)
     loss[:, :, 3:] = 0.0
-    later = best_in_hindsight(loss, 0.5).versions
-    early = best_in_hindsight(loss[:, :, :3], 0.5).versions
-    np.testing.assert_array_equal(later, early)
+    later = best_in_hindsight(loss, 0.5)
+    early = best_in_hindsight(loss[:, :, :3], 0.5)
+    np.testing.assert_array_equal(later.switched.sum(axis=1), early.switched.sum(axis=1))
