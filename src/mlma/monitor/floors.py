@@ -23,11 +23,15 @@ FEWEST_EVENTS = 5.0
 SHARE = 1e-3
 """Share of the usual yardstick (of the usual loss without one) that is added at least."""
 
-SMALLEST = 1e-12
+SMALLEST = 1e-100
+"""Of a stream that never had a loss: far below any loss, whatever its unit."""
 
-ZEROS, SCORED, TOTAL, SQUARES, USUAL, BATCHES = range(6)
+ZEROS, SCORED, TOTAL, SQUARES, USUAL, BATCHES, SILENT = range(7)
 """Rows of `Floors.sums`: losses that were exactly zero, losses, their sum, that of their squares, the sum over
-batches of the mean yardstick, and batches."""
+batches of the mean yardstick, their number, and the batches before the first one with an event, whose losses are not
+in the first two rows: a stream that was silent for long and is not any more has changed, it is not sparse."""
+
+N_SUMS = 7
 
 STATE = ("floor", "settled", "open", "sums")
 
@@ -45,7 +49,7 @@ class Floors:
     open
         The streams that are not settled, in no order.
     sums
-        Shape (6, open streams): what was seen of them.
+        Shape (`N_SUMS`, open streams): what was seen of them.
     """
 
     n_streams: int
@@ -58,7 +62,7 @@ class Floors:
         self.floor = np.full(self.n_streams, SMALLEST)
         self.settled = np.zeros(self.n_streams, dtype=np.bool_)
         self.open = np.arange(self.n_streams)
-        self.sums = np.zeros((6, self.n_streams))
+        self.sums = np.zeros((N_SUMS, self.n_streams))
 
     def ready(self) -> Bools:
         """Streams of which enough was seen, shape (streams,)."""
@@ -70,14 +74,14 @@ class Floors:
         if not len(scored):
             return None
         streams = self.open[scored]
-        before = self.sums[BATCHES, scored] + self.sums[SCORED, scored] > 0.0
-        self.sums[:, scored] += _seen(summary, streams)
+        has_past = self.sums[:, scored].any(axis=0)
+        self.sums[:, scored] += _seen(summary, streams, is_silent=self.sums[TOTAL, scored] == 0.0)
         old, (new, is_enough) = self.floor[streams], _floors(self.sums[:, scored], summary.n_targets)
         self.floor[streams] = new
         self.settled[streams] = is_enough
         stay = ~self.settled[self.open]
         self.open, self.sums = self.open[stay], self.sums[:, stay]
-        changed = before & (new != old)
+        changed = has_past & (new != old)
         return (streams[changed], old[changed], new[changed]) if changed.any() else None
 
     def reset(self, streams: Ints) -> None:
@@ -87,7 +91,7 @@ class Floors:
         stay = ~self.settled[self.open]
         self.settled[streams] = False
         self.open = np.concatenate([self.open[stay], streams])
-        self.sums = np.concatenate([self.sums[:, stay], np.zeros((6, len(streams)))], axis=1)
+        self.sums = np.concatenate([self.sums[:, stay], np.zeros((N_SUMS, len(streams)))], axis=1)
 
     def grow(self, more: int) -> None:
         """Add streams at the end."""
@@ -108,28 +112,32 @@ class Floors:
         self.n_streams = len(self.floor)
 
 
-def _seen(summary: BatchSummary, streams: Ints) -> Floats:
-    """What a batch adds to the sums of streams, shape (6, streams)."""
+def _seen(summary: BatchSummary, streams: Ints, *, is_silent: Bools) -> Floats:
+    """What a batch adds to the sums of streams, shape (`N_SUMS`, streams); ``is_silent`` are those without an event."""
     n, mean = summary.n[streams], summary.mean_loss[streams]
+    is_silent = is_silent & (mean == 0.0)
     usual = summary.yardsticks[0][streams] if len(summary.yardsticks) else mean
     return np.stack(
         [
-            summary.zero_share[streams] * n,
-            n,
+            np.where(is_silent, 0.0, summary.zero_share[streams] * n),
+            np.where(is_silent, 0, n),
             mean * n,
             summary.event_size[streams] * mean * n,
             np.nan_to_num(usual, nan=0.0),
             np.isfinite(usual),
+            is_silent,
         ]
     )
 
 
 def _floors(sums: Floats, n_targets: int) -> tuple[Floats, Bools]:
-    """Floors that sums of shape (6, streams) speak for, and whether they speak for enough."""
+    """Floors that sums of shape (`N_SUMS`, streams) speak for, and whether they speak for enough."""
     tiny = np.finfo(float).tiny
     total, squares = np.maximum(sums[TOTAL], tiny), np.maximum(sums[SQUARES], tiny)
     zero_share = sums[ZEROS] / np.maximum(sums[SCORED], 1.0)
     sparse = EVENTS * zero_share * squares / total / n_targets
-    least = SHARE * sums[USUAL] / np.maximum(sums[BATCHES], 1.0)
-    is_enough = (np.square(sums[TOTAL]) / squares >= FEWEST_EVENTS) | ((zero_share == 0.0) & (sums[TOTAL] > 0.0))
+    usual = sums[USUAL] / np.maximum(sums[BATCHES], 1.0)
+    least = SHARE * np.where(usual > 0.0, usual, sums[TOTAL] / np.maximum(sums[SCORED], 1.0))
+    is_dense = (zero_share == 0.0) & (sums[TOTAL] > 0.0) & ((sums[SILENT] == 0.0) | (sums[SCORED] >= FEWEST_EVENTS))
+    is_enough = is_dense | (np.square(sums[TOTAL]) / squares >= FEWEST_EVENTS)
     return np.maximum(np.maximum(sparse, least), SMALLEST), is_enough

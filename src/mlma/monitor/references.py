@@ -118,7 +118,9 @@ class References:
         """Remember a batch: its mean losses, and the cleaned logs of shape (streams,) and (k, streams)."""
         row = int(np.argmin(self.batches))
         self.batch, self.batches[row] = batch, batch
-        self.loss[row], self.log_loss[row] = summary.mean_loss, log_loss
+        with np.errstate(over="ignore"):  # losses beyond 1e38 are for nobody to read
+            self.loss[row] = summary.mean_loss
+        self.log_loss[row] = log_loss
         self.log_yardsticks[:, row] = log_yardsticks
         if self.excluded is not None:
             self.excluded[row] = False
@@ -126,7 +128,7 @@ class References:
         streams = streams[np.isfinite(log_loss[streams] + log_yardsticks[:, streams].sum(axis=0))]
         at = self.n_first[streams]
         self.first_batch[at, streams] = batch
-        self.first_loss[at, streams], self.first_log_loss[at, streams] = summary.mean_loss[streams], log_loss[streams]
+        self.first_loss[at, streams], self.first_log_loss[at, streams] = self.loss[row, streams], log_loss[streams]
         self.first_log_yardsticks[:, at, streams] = log_yardsticks[:, streams]
         self.n_first[streams] += 1
 
@@ -159,7 +161,8 @@ class References:
     def refloor(self, streams: Ints, old: Floats, new: Floats) -> None:
         """Take the logs of streams to other floors; what was cleaned away stays away."""
         for loss, log_loss in ((self.loss, self.log_loss), (self.first_loss, self.first_log_loss)):
-            log_loss[:, streams] += np.log((loss[:, streams] + new) / (loss[:, streams] + old))
+            finite = np.minimum(loss[:, streams], np.finfo(np.float32).max).astype(np.float64)
+            log_loss[:, streams] += np.log((finite + new) / (finite + old))
         for yards in (self.log_yardsticks, self.first_log_yardsticks):
             yards[:, :, streams] = np.log(np.exp(yards[:, :, streams]) - old + new)
 
