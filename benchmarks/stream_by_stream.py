@@ -13,10 +13,10 @@ from scipy.special import ndtri, owens_t
 
 from benchmarks.workload import Batch
 from mlma.core.blocks import Bools, Floats, Ints
-from mlma.core.loss_tests import LARGE_FLEET, NOTHING_ABOVE, WHOLE_BELOW, Prior, fit_prior
+from mlma.core.loss_tests import LARGE_FLEET, NO_PRIOR, NOTHING_ABOVE, WHOLE_BELOW, Prior, fit_prior
 from mlma.core.settings import TestingSettings
-from mlma.monitor.kernel import SAMPLE
 from mlma.monitor.monitor import LossMonitor
+from mlma.monitor.prior_memory import EVERY, SAMPLE
 from mlma.monitor.verdicts import Verdicts
 
 
@@ -159,6 +159,8 @@ class Record:
     log_loss: dict[int, Floats] = field(default_factory=dict)  # by batch, shape (streams,)
     log_naive: dict[int, Floats] = field(default_factory=dict)
     single: list[Floats] = field(default_factory=list)  # shape (sample, batch), newest last
+    prior: Prior = NO_PRIOR  # of the newest fit
+    usual_m: int = 0  # reference batches that most streams had then
 
     def __post_init__(self) -> None:
         self.first = np.zeros(self.monitor.n_streams, dtype=np.int64)
@@ -167,6 +169,7 @@ class Record:
         """Take note of a batch that was judged."""
         if not len(self.first):  # the monitor grew at its first batch
             self.first = np.full(len(made.y), made.number)
+        self.prior, self.usual_m = self._fitted(made)
         self.first[made.renewed] = made.number
         self.log_loss[made.number], self.log_naive[made.number] = self._logs(made)
         self.log_loss[made.number] -= self.shift(made, verdicts)
@@ -207,15 +210,25 @@ class Record:
             for i in range(self.sample)
         ]  # fmt: skip
 
-    def known(self, made: Batch, verdicts: Verdicts, settings: TestingSettings) -> Known:
+    def known(self, made: Batch, verdicts: Verdicts) -> Known:
         """What the fleet knew when it judged a batch, computed anew; the monitor must not have gone on since."""
         rho = self.monitor.dependence.now.rho
-        some = slice(None, None, max(1, -(-len(self.first) // SAMPLE)))
-        variance, m = self._variances(made, rho, some, settings.reference_size)
-        prior = fit_prior(variance, np.maximum(m - 1, 0).astype(np.float64))
+        prior, _ = self._fitted(made)
         guesses = np.asarray([(g.weight, g.df, g.variance, g.known_df) for g in prior.guesses]).T
         n_tested = int(np.count_nonzero(verdicts.ready))
         return Known(beta=self.beta, rho=rho, prior=prior, is_large=n_tested >= LARGE_FLEET, guesses=guesses)
+
+    def _fitted(self, made: Batch) -> tuple[Prior, int]:
+        """The prior that a batch is judged with, fitted at the batches at which the monitor does, and its size."""
+        if not self.log_loss:
+            return NO_PRIOR, 0
+        some = slice(None, None, max(1, -(-len(self.first) // SAMPLE)))
+        size = self.monitor.settings.reference_size
+        variance, m = self._variances(made, self.monitor.dependence.now.rho, some, size)
+        usual_m = int(np.median(m))
+        if usual_m == self.usual_m and self.prior != NO_PRIOR and made.number % EVERY != EVERY // 2:
+            return self.prior, usual_m
+        return fit_prior(variance, np.maximum(m - 1, 0).astype(np.float64)), usual_m
 
     def _variances(self, made: Batch, rho: float, some: slice, size: int) -> tuple[Floats, Ints]:
         """Variance between the reference batches of some streams, and how many there are; shape (streams,)."""

@@ -77,7 +77,7 @@ class Rivals:
         """Lay out, outside the clock, what each baseline would have at hand; the batch was not recorded yet."""
         self._made = made
         self._past = self.record.pasts(made, verdicts)
-        self._known: Known = self.record.known(made, verdicts, self.settings)
+        self._known: Known = self.record.known(made, verdicts)
         self._reference = list(np.hstack(self.record.single[-WELCH_REFERENCE:]))
         self._losses = np.abs(made.y - made.forecast)[: self.record.sample].tolist()
 

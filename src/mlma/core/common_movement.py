@@ -18,7 +18,7 @@ MOST_WEIGHT = 4.0
 OUTSIDE_SHARE = 0.1
 """Of the streams: with fewer outside all chosen sets, the fleet's component is looked for in what they leave."""
 
-ENOUGH = 8192
+ENOUGH = 4096
 """Streams that the unit and a first location of a batch come from: neither need be exact, and sorting is slow."""
 
 CYCLES = 2

@@ -108,10 +108,14 @@ def _price(p: Floats, a: Floats) -> Floats:
     far = np.log(np.maximum(p, SMALL) / SMALL) * (rows / np.log(LARGE / SMALL))
     row, column = np.minimum(far.astype(np.int64), rows - 1), np.minimum((a * columns).astype(np.int64), columns - 1)
     down, right = far - row, a * columns - column
-    at = row * (columns + 1) + column
-    above, below = (
-        table.take(at + first) * (1.0 - right) + table.take(at + first + 1) * right for first in (0, columns + 1)
-    )
+    if a.min() == a.max():  # one column, for the whole fleet
+        line = table[:, column[0]] * (1.0 - right[0]) + table[:, column[0] + 1] * right[0]
+        above, below = line.take(row), line.take(row + 1)
+    else:
+        at = row * (columns + 1) + column
+        above, below = (
+            table.take(at + first) * (1.0 - right) + table.take(at + first + 1) * right for first in (0, columns + 1)
+        )
     price: Floats = above + down * (below - above)
     tiny = np.flatnonzero(p < SMALL)
     price[tiny] = _computed_price(p[tiny], a[tiny])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlma.core.blocks import Floats
 from mlma.core.correlation import fit_correlation, fit_repetition
-from mlma.core.loss_tests import Prior, fit_prior, shrunk
+from mlma.core.loss_tests import NO_PRIOR, Prior, fit_prior, shrunk
 from mlma.core.prediction import Dependence, predict
 
 MEMORY = 0.9
@@ -24,20 +24,18 @@ PRIOR_OBSERVATIONS = 50.0
 MOST_BATCHES = 9
 
 EVERY = 4
-"""Batches after which the newest `MOST_BATCHES` are looked at again; in between most are the same."""
+"""Batches after which the newest `MOST_BATCHES` are looked at again, once they were looked at often; in between most
+are the same. Other things that are done at every fourth batch are done at others."""
 
 STEPS = 200.0
 """Estimates are rounded to so many steps, so that matrices that depend on them are made once."""
 
-STATE = ("lagged", "lagged_weight", "same", "other", "repeat_weight", "prior_df", "prior_variance")
+STATE = ("lagged", "lagged_weight", "same", "other", "repeat_weight", "looks")
 
 
 @dataclass
 class DependenceMemory:
-    """Weighted means of the estimates at past batches, shrunk towards independence.
-
-    ``prior_df`` and ``prior_variance`` are what the batch before knew about the variance between batches.
-    """
+    """Weighted means of the estimates at past batches, shrunk towards independence."""
 
     season: int = 1
     lagged: float = 0.0
@@ -45,8 +43,7 @@ class DependenceMemory:
     same: float = 0.0
     other: float = 0.0
     repeat_weight: float = 0.0
-    prior_df: float = 0.0
-    prior_variance: float = 0.0
+    looks: float = 0.0
 
     @property
     def n_batches(self) -> int:
@@ -60,24 +57,34 @@ class DependenceMemory:
         repeats = 0.0
         if self.other > 0.0:
             shrink = self.repeat_weight / (self.repeat_weight + PRIOR_OBSERVATIONS)
-            repeats = float(np.clip(1.0 - self.same / self.other, 0.0, 0.95)) * shrink
+            # of the logarithm of what does not repeat: predictions are as wide as its square root
+            repeats = 1.0 - float(np.clip(self.same / self.other, 0.05, 1.0)) ** shrink
         rho = min(neighbours / (1.0 - repeats), 0.95)
         return Dependence(
             rho=round(rho * STEPS) / STEPS, season=self.season, repeats=round(repeats * STEPS) / STEPS
         )  # fmt: skip
 
-    def is_due(self, at: int, n_past: int) -> bool:
-        """Whether to `learn` at batch ``at``, with so many batches before: not always when hardly any would be new."""
-        return n_past < self.n_batches or at % EVERY == 0
+    @property
+    def is_young(self) -> bool:
+        """Whether every batch is worth a look: much is new, and a season has only just come round."""
+        return self.looks < self.n_batches + EVERY
 
-    def learn(self, values: Floats) -> None:
+    def is_due(self, at: int) -> bool:
+        """Whether to `learn` at batch ``at``: not always when hardly anything would be new."""
+        return self.is_young or at % EVERY == 1
+
+    def learn(self, values: Floats, prior: Prior = NO_PRIOR) -> None:
         """Take in the newest batches.
 
         Parameters
         ----------
         values
             Shape (batches, streams), consecutive, in order of time; streams may have missing ones at the start.
+        prior
+            What the batch before knew about the variance between batches, if anything.
         """
+        memory, stands_for = (MEMORY, 1.0) if self.is_young else (MEMORY**EVERY, STAND_FOR)
+        self.looks += 1.0
         known = np.isfinite(values)
         run = np.where(known[::-1].all(axis=0), len(known), np.argmin(known[::-1], axis=0))
         longest = min(MOST_BATCHES, len(values), self.season if self.season > 2 else MOST_BATCHES)
@@ -88,26 +95,25 @@ class DependenceMemory:
         n = int(lengths[np.argmax(counts)])
         if counts.max() == 0:
             return
-        series, variance = self._usable(values, run, n)
+        series, variance = self._usable(values, run, n, prior)
         rho, weight = fit_correlation(series, variance)
-        memory, weight = (MEMORY, weight) if len(values) <= self.n_batches else (MEMORY**EVERY, weight * STAND_FOR)
-        self.lagged = memory * self.lagged + weight * rho
-        self.lagged_weight = memory * self.lagged_weight + weight
+        self.lagged = memory * self.lagged + stands_for * weight * rho
+        self.lagged_weight = memory * self.lagged_weight + stands_for * weight
         if self.season > 1 and np.any(run > self.season):
-            series, variance = self._usable(values, run, self.season + 1)
+            series, variance = self._usable(values, run, self.season + 1, prior)
             same, other = fit_repetition(series, variance, self.season)
-            streams = series.shape[1] * (STAND_FOR if len(values) > self.n_batches else 1.0)
+            streams = series.shape[1] * stands_for
             self.same = memory * self.same + streams * same
             self.other = memory * self.other + streams * other
             self.repeat_weight = memory * self.repeat_weight + streams
 
-    def _usable(self, values: Floats, run: NDArray[np.int64], n: int) -> tuple[Floats, Floats]:
+    def _usable(self, values: Floats, run: NDArray[np.int64], n: int, prior: Prior) -> tuple[Floats, Floats]:
         """The newest n batches of the streams that have them, and their moderated variance."""
         series = values[-n:][:, run >= n]
         own = predict(series[::-1], np.arange(1, n + 1), self.now)
-        is_known = n == MOST_BATCHES and self.prior_variance > 0.0  # as good as the one of now, and much cheaper
-        prior = Prior(df=self.prior_df, variance=self.prior_variance)
-        variance = shrunk(own, prior if is_known else fit_prior(own.variance, np.full(series.shape[1], n - 1.0)))
+        if n < MOST_BATCHES or prior == NO_PRIOR:  # else the one that is known is as good, and much cheaper
+            prior = fit_prior(own.variance, np.full(series.shape[1], n - 1.0))
+        variance = shrunk(own, prior)
         return series, np.where(variance > 0.0, variance, np.inf)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

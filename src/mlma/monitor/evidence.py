@@ -16,7 +16,7 @@ from mlma.core.e_process import EProcess, anytime_p
 from mlma.core.loss_tests import moderated
 from mlma.core.prediction import Prediction
 from mlma.monitor.all_values import AllValues
-from mlma.monitor.kernel import fleet_prior
+from mlma.monitor.prior_memory import fleet_prior
 
 PREFIX = "e_"
 

@@ -56,8 +56,7 @@ def judge(memory: Memory, summary: BatchSummary, *, at: int, bad: Bools | None =
     """Judge batch ``at`` of all streams, and remember it."""
     batch = _opened(memory, summary, at, bad)
     _learn_dependence(memory, batch)
-    kernel = Kernel.make(memory.references, memory.coefficients.beta, memory.dependence.now, at, memory.settings)
-    memory.dependence.prior_df, memory.dependence.prior_variance = kernel.prior.df, kernel.prior.variance
+    kernel = Kernel.make(memory.references, memory.coefficients.beta, memory.dependence.now, memory.priors, at)
     separation = _separated(memory, batch, kernel)
     cleaned = batch.tested - separation.shift
     found, log_e = _compared(memory, batch, kernel, cleaned)
@@ -93,13 +92,13 @@ def _opened(memory: Memory, summary: BatchSummary, at: int, bad: Bools | None) -
 
 def _learn_dependence(memory: Memory, batch: Batch) -> None:
     """Learn from the newest batches, this one included: what is common at a batch is taken out before."""
-    rows = memory.references.newest()[: memory.dependence.n_batches]
-    if not memory.dependence.is_due(batch.at, len(rows)):
+    if not memory.dependence.is_due(batch.at):
         return
+    rows = memory.references.newest()[: memory.dependence.n_batches]
     some = slice(None, None, max(1, memory.n_streams // SAMPLE))  # spread evenly over the fleet
     past = memory.references.values(rows, memory.coefficients.beta, some)
     newest = np.where(batch.usable[some], batch.tested[some], np.nan)
-    memory.dependence.learn(np.vstack([past[::-1], newest[None]]))
+    memory.dependence.learn(np.vstack([past[::-1], newest[None]]), memory.priors.prior)
 
 
 def _separated(memory: Memory, batch: Batch, kernel: Kernel) -> Separation:

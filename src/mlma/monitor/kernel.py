@@ -8,15 +8,13 @@ import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.judge import either
-from mlma.core.loss_tests import LARGE_FLEET, Prior, fit_prior, moderated, predicted_sd
+from mlma.core.loss_tests import LARGE_FLEET, Prior, moderated, predicted_sd
 from mlma.core.prediction import Dependence, Prediction, predict
 from mlma.core.settings import ReferencePolicy, TestingSettings
 from mlma.monitor.membership import is_nested, nested_by_policy, predict_adaptive, predict_anchored
+from mlma.monitor.prior_memory import PriorMemory
 from mlma.monitor.references import References
 from mlma.monitor.sham import Segments
-
-SAMPLE = 8192
-"""Streams that the fleet's prior is fitted to; evenly spread over the fleet."""
 
 HIGHEST = 50.0
 """Log ratio beyond which effects are not told apart."""
@@ -50,14 +48,14 @@ class Kernel:
 
     @classmethod
     def make(
-        cls, references: References, beta: Floats, dependence: Dependence, at: int, settings: TestingSettings
+        cls, references: References, beta: Floats, dependence: Dependence, priors: PriorMemory, at: int
     ) -> "Kernel":
         """Predict batch ``at`` from both references."""
         adaptive = predict_adaptive(references, at, beta, dependence)
         anchored = predict_anchored(references, at, beta, dependence)
-        prior = fleet_prior(adaptive)
+        prior = priors.update(adaptive, at)
         return cls(
-            settings=settings, dependence=dependence, adaptive=adaptive, anchored=anchored, prior=prior,
+            settings=references.settings, dependence=dependence, adaptive=adaptive, anchored=anchored, prior=prior,
             scale=predicted_sd(adaptive, prior), anchored_scale=predicted_sd(anchored, prior),
             nested=lambda some: is_nested(references, adaptive.m[some], some),
         )  # fmt: skip
@@ -167,12 +165,6 @@ def correlation(
             inside -= np.maximum(1.0 / (prior_df + narrow.m[some] - 1.0) - 1.0 / (prior_df + wide.m[some] - 1.0), 0.0)
             made = np.where(nested, inside, made)
     return np.fmax(made, 0.0)
-
-
-def fleet_prior(prediction: Prediction) -> Prior:
-    """What the fleet says about the variance between batches, from an even sample of its streams."""
-    step = max(1, -(-len(prediction.m) // SAMPLE))
-    return fit_prior(prediction.variance[::step], (prediction.m[::step] - 1).astype(np.float64))
 
 
 def _is_louder(p_value: Floats, other: Floats) -> Bools:

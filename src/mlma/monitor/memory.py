@@ -17,12 +17,13 @@ from mlma.monitor import accepted
 from mlma.monitor.common import Common
 from mlma.monitor.dependence import DependenceMemory
 from mlma.monitor.evidence import Evidence
+from mlma.monitor.prior_memory import PriorMemory
 from mlma.monitor.references import References
 from mlma.monitor.sham import Sham
 from mlma.monitor.single_losses import TESTS, SingleLosses
 from mlma.monitor.yardsticks import Coefficients
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever saved states change their meaning."""
 
 ONLINE = "online_"
@@ -39,6 +40,8 @@ class Memory:
         How much the yardsticks explain.
     dependence
         How much batches depend on each other.
+    priors
+        What the fleet says about the variance between batches.
     sham, certificate
         What the test was seen to do on sham streams.
     common
@@ -61,6 +64,7 @@ class Memory:
         self.references = References(settings, n_streams, 0)
         self.coefficients = Coefficients(0)
         self.dependence = DependenceMemory(settings.season)
+        self.priors = PriorMemory()
         self.sham = Sham()
         rules = SeparationRules(alpha=settings.alpha, least_rise=settings.effect_floor)
         self.common = Common(self.labels, n_streams, rules)
@@ -162,5 +166,5 @@ class Memory:
         return json.dumps({**asdict(self.settings), "n_streams": self.n_streams, "seed": self.seed}, sort_keys=True)
 
     def _parts(self) -> tuple[Any, ...]:
-        parts = (self.references, self.coefficients, self.dependence, self.sham, self.common)
+        parts = (self.references, self.coefficients, self.dependence, self.priors, self.sham, self.common)
         return (*parts, *(part for part in (self.single, self.evidence) if part is not None))
