@@ -17,7 +17,7 @@ from mlma.core.loss_tests import (
     moderated,
     welch,
 )
-from mlma.core.losses import batch_mean, loss
+from mlma.core.losses import loss
 from mlma.core.prediction import Dependence, predict
 from mlma.core.reference import membership
 from mlma.core.settings import FleetRule, LossName, ReferencePolicy
@@ -203,14 +203,3 @@ def test_losses_are_never_negative_and_zero_for_a_perfect_forecast(y, forecast, 
     assert (value[~np.isnan(value)] >= 0).all()
     perfect = loss(name, y, y, quantile=quantile)
     assert (perfect[~np.isnan(y)] <= 1e-5).all()
-
-
-@FEW
-@given(values=losses(3, 10), share=st.floats(0.0, 1.0))
-def test_batch_mean_lies_between_the_losses(values, share):
-    batch = batch_mean(values, min_share=share)
-    for row, mean, n in zip(values, batch.mean, batch.n, strict=True):
-        present = row[~np.isnan(row)]
-        assert n == len(present)
-        if not np.isnan(mean):
-            assert present.min() - 1e-9 <= mean <= present.max() + 1e-9
