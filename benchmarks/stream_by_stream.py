@@ -79,7 +79,11 @@ def p_value(y: Floats, forecast: Floats, naive: Floats, past: Past, known: Known
     """p-value of one stream; y, forecast and naive of shape (batch,), all known. NaN with too short a reference."""
     recent = np.log(np.abs(y - forecast).mean() + past.floor) - past.shift
     recent -= known.beta * np.log(np.abs(y - naive).mean() + past.floor)
-    before = past.log_loss - known.beta * past.log_naive
+    return compared(recent, past.log_loss - known.beta * past.log_naive, known, settings)
+
+
+def compared(recent: float, before: Floats, known: Known, settings: TestingSettings) -> float:
+    """p-value of a tested number, against those of all batches before, oldest first, without a gap."""
     n = len(before)
     if n < settings.min_reference:
         return float("nan")
@@ -225,7 +229,7 @@ class Record:
         some = slice(None, None, max(1, -(-len(self.first) // SAMPLE)))
         size = self.monitor.settings.reference_size
         variance, m = self._variances(made, self.monitor.dependence.now.rho, some, size)
-        usual_m = int(np.median(m))
+        usual_m = int(np.argmax(np.bincount(m)))
         if usual_m == self.usual_m and self.prior != NO_PRIOR and made.number % EVERY != EVERY // 2:
             return self.prior, usual_m
         return fit_prior(variance, np.maximum(m - 1, 0).astype(np.float64)), usual_m

@@ -70,8 +70,9 @@ def summarise_batch(
     for at in range(0, n_streams, step):
         rows = slice(at, min(at + step, n_streams))
         for values, into in zip((losses, *yards), (mean, *yard_means), strict=True):
-            np.einsum("st->s", values[rows], out=into[rows])
-            if not values[rows].min(initial=0.0) >= 0.0 and (values[rows] < 0.0).any():  # a NaN is no number to compare
+            part = values[rows]
+            np.einsum("st->s", part, out=into[rows])
+            if not np.minimum.reduce(part, axis=None, initial=0.0) >= 0.0 and (part < 0.0).any():  # or a NaN
                 _refuse(losses, yards)
     mean /= n_targets or np.nan
     yard_means /= n_targets or np.nan

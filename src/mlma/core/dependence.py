@@ -34,13 +34,23 @@ class Dependence:
     season: int = 1
     repeats: float = 0.0
 
+    @property
+    def is_none(self) -> bool:
+        """Whether batches are independent of each other."""
+        return self.rho == 0.0 and self.repeats == 0.0
+
+    def reach(self, longest: int) -> int:
+        """Gap between batches beyond which neighbours do not matter, ``longest`` at most."""
+        if self.rho <= FORGOTTEN ** (1.0 / longest):
+            return ceil(log(FORGOTTEN) / log(self.rho)) if self.rho > 0.0 else 1
+        return longest
+
     def shortened(self, gap: Ints, longest: int) -> Ints:
         """Gaps between batches without what makes no difference: elementwise, >= 1, each in its season.
 
         Gaps count as no longer than ``longest`` (and part of a season), and than neighbours matter at all.
         """
-        if self.rho <= FORGOTTEN ** (1.0 / longest):
-            longest = ceil(log(FORGOTTEN) / log(self.rho)) if self.rho > 0.0 else 1
+        longest = self.reach(longest)
         period = self.season if self.repeats > 0.0 else 1
         over = np.maximum(gap - (longest + period - 1), 0)
         return np.asarray(gap + period * (-over // period))

@@ -59,20 +59,27 @@ class Judge:
         number = np.bincount(n_labels)  # sets with as many labels
         self.threshold = rules.alpha / np.count_nonzero(number) / number[n_labels]
         self._keep = np.maximum(rules.keep, self.threshold)
+        self._asked: tuple[Movement, tuple[Floats, Floats]] | None = None
+
+    def p_values(self, movement: Movement) -> tuple[Floats, Floats]:
+        """P-values of "worse" and "better" against the past, shape (sets,); the newest are remembered."""
+        if self._asked is None or self._asked[0] is not movement:
+            self._asked = movement, self.past.p_values(movement.component, movement.error)
+        return self._asked[1]
 
     def is_beyond(self, movement: Movement) -> Bools:
         """Sets that are beyond their past in either direction. Shape (sets,)."""
-        worse, better = self.past.p_values(movement.component, movement.error)
+        worse, better = self.p_values(movement)
         return np.asarray(np.minimum(worse, better) <= self.threshold)
 
     def still(self, movement: Movement, direction: Ints) -> Bools:
         """Open sets that are not back yet. Shape (sets,)."""
-        worse, better = self.past.p_values(movement.component, movement.error)
+        worse, better = self.p_values(movement)
         return np.asarray(np.where(direction > 0, worse, better) <= self._keep)
 
     def length(self, movement: Movement) -> tuple[int, float]:
         """How much an explanation needs: components beyond their past, then how unusual the fleet's is."""
-        worse, better = self.past.p_values(movement.component, movement.error)
+        worse, better = self.p_values(movement)
         p = np.minimum(worse, better)
         fleet = float(p[FLEET])
         return len(movement.chosen) + (fleet <= self.threshold[FLEET]), -fleet
@@ -81,10 +88,6 @@ class Judge:
         """Log-likelihood gained by each set's shift, in view of how much the set moves anyway. Shape (sets,)."""
         usual = np.square(self.past.scale(movement.error) / movement.error)
         return np.where(movement.is_known, movement.gain / usual, -np.inf)
-
-
-SETTLED_ERRORS = 3.0
-"""Standard errors below which the old shift of a settled set is gone."""
 
 
 def search(scene: Scene, memory: ComponentMemory, judge: Judge, rules: SeparationRules) -> Movement:

@@ -134,7 +134,7 @@ class _Closing:
     ) -> None:
         self._scene, self._movement, self._memory = scene, movement, memory
         self._batch, self._rules, self._past = batch, rules, judge.past
-        self._worse, self._better = judge.past.p_values(movement.component, movement.error)
+        self._worse, self._better = judge.p_values(movement)
         self._beyond = judge.is_beyond(movement)
         self._still = judge.still(movement, memory.direction)
         self._rise = np.expm1(movement.component - self._past.mean)

@@ -34,12 +34,14 @@ def verdict(found: Findings, *, alpha: float, effect_floor: float) -> tuple[Bool
     """Alarms and the codes of their reasons, arrays of shape (streams,)."""
     significant = found.significant & found.ready
     reason = np.full(len(significant), REASON_CODE[Reason.WITHIN_REFERENCE], dtype=np.int8)
-    reason[significant] = REASON_CODE[Reason.SMALL_EFFECT]
-    reason[found.in_incident] = REASON_CODE[Reason.INCIDENT]
-    reason[~found.ready] = REASON_CODE[Reason.NOT_READY]
-    reason[~found.has_value] = REASON_CODE[Reason.NO_OUTCOMES]
-    reason[found.bad] = REASON_CODE[Reason.BAD_DATA]
     streams = np.flatnonzero(significant)
+    reason[streams] = REASON_CODE[Reason.SMALL_EFFECT]
+    for mask, why in (
+        (found.in_incident, Reason.INCIDENT), (~found.ready, Reason.NOT_READY), (~found.has_value, Reason.NO_OUTCOMES),
+        (found.bad, Reason.BAD_DATA),
+    ):  # fmt: skip
+        if mask.any():
+            reason[mask] = REASON_CODE[why]
     streams = streams[found.effect[streams] >= effect_floor]
     alarm = np.zeros(len(significant), dtype=np.bool_)
     if not found.armed:
@@ -96,19 +98,22 @@ def either(first: Floats, second: Floats, correlation: Floats | Callable[[Ints],
         low[alone] = np.nan
     matter = np.flatnonzero(low < LARGE)
     p = low[matter]
-    c = np.clip(correlation(matter) if callable(correlation) else correlation[matter], 0.0, 1.0)
+    if not len(p):
+        return made
+    c = correlation(matter) if callable(correlation) else correlation[matter]
+    c = np.clip(c[:1] if c.strides == (0,) else c, 0.0, 1.0)
     made[matter] = p * (_computed_price if len(p) < FEW else _price)(p, np.sqrt((1.0 - c) / (1.0 + c)))
     return made
 
 
 def _price(p: Floats, a: Floats) -> Floats:
-    """1 + 2 T(z(p), a) / p for p below `LARGE` and a in [0, 1]; arrays of shape (n,)."""
+    """1 + 2 T(z(p), a) / p for p below `LARGE` and a in [0, 1]; of shape (n,), where a may be (1,), for all."""
     table = _prices()
     rows, columns = (size - 1 for size in table.shape)
     far = np.log(np.maximum(p, SMALL) / SMALL) * (rows / np.log(LARGE / SMALL))
     row, column = np.minimum(far.astype(np.int64), rows - 1), np.minimum((a * columns).astype(np.int64), columns - 1)
     down, right = far - row, a * columns - column
-    if a.min() == a.max():  # one column, for the whole fleet
+    if len(a) == 1:
         line = table[:, column[0]] * (1.0 - right[0]) + table[:, column[0] + 1] * right[0]
         above, below = line.take(row), line.take(row + 1)
     else:
@@ -118,7 +123,7 @@ def _price(p: Floats, a: Floats) -> Floats:
         )
     price: Floats = above + down * (below - above)
     tiny = np.flatnonzero(p < SMALL)
-    price[tiny] = _computed_price(p[tiny], a[tiny])
+    price[tiny] = _computed_price(p[tiny], a if len(a) == 1 else a[tiny])
     return price
 
 

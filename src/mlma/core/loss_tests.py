@@ -51,8 +51,8 @@ def moderated(
     Parameters
     ----------
     recent
-        Shape (streams,), one number per stream: the log mean loss of the recent batch
-        (`mlma.core.losses.relative_log_loss`); NaN where missing.
+        Shape (streams,), one number per stream: the log mean loss of the recent batch, less what
+        its yardsticks explain; NaN where missing.
     prediction
         Of the same number, from the reference batches (`mlma.core.prediction.predict`).
     prior
@@ -87,7 +87,7 @@ def moderated(
     """
     sd = predicted_sd(prediction, prior) if sd is None else sd
     t = _statistic(recent, prediction, sd, least=max(min_reference, 1 if prior.df > 0.0 else 2))
-    p = _tail(t, prediction.m, prior.df, float("inf"))
+    p = _tail(t, prediction.m, prior.df, float("inf"), prediction.sizes)
     if prior.guesses:
         is_large = t.size >= LARGE_FLEET
         looked = np.flatnonzero(p < NOTHING_ABOVE if is_large else ~np.isnan(t))
@@ -109,7 +109,7 @@ def _statistic(recent: Floats, prediction: Prediction, sd: Floats, *, least: int
     if len(constant):
         is_more = rise > np.maximum(1.0, np.abs(prediction.mean[constant])) * EQUAL
         t[constant] = np.where(np.isnan(rise + sd[constant]), np.nan, np.where(is_more, np.inf, -np.inf))
-    if len(t) and prediction.m.min() < least:
+    if prediction.sizes[0] < least:
         t[prediction.m < least] = np.nan
     return t
 
@@ -127,17 +127,18 @@ def _averaged(recent: Floats, prediction: Prediction, prior: Prior, streams: Int
             sd = np.sqrt((guess.df * guess.variance + own) / (guess.df + own_df))
         np.divide(unscaled, sd, out=into)
     df, known_df = (np.array([[getattr(guess, name)] for guess in prior.guesses]) for name in ("df", "known_df"))
-    return np.asarray(np.array([guess.weight for guess in prior.guesses]) @ _tail(t, m, df, known_df))
+    return np.asarray(np.array([guess.weight for guess in prior.guesses]) @ _tail(t, m, df, known_df, prediction.sizes))
 
 
-def _tail(t: Floats, m: Ints, prior_df: float | Floats, known_df: float | Floats) -> Floats:
+def _tail(t: Floats, m: Ints, prior_df: float | Floats, known_df: float | Floats, sizes: tuple[int, int]) -> Floats:
     """Upper tail with prior_df + m - 1 degrees of freedom, of which the fleet knows no more than ``known_df``.
 
     For t of shape (streams,), and degrees of freedom that are scalars; or (guesses, streams), and (guesses, 1).
+    ``sizes`` are the smallest m and the largest.
     """
     if not t.size:
         return np.empty(t.shape)
-    smallest, largest = int(m.min()), int(m.max())
+    smallest, largest = sizes
     df = np.maximum(prior_df + np.arange(smallest, largest + 1) - 1.0, 0.01)  # no value is without any
     with np.errstate(invalid="ignore"):
         df = np.where(np.isfinite(known_df), known_df / (1.0 + known_df / df), df)

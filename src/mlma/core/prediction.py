@@ -6,11 +6,13 @@ variance around it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlma.core.blocks import Bools, Floats, Ints
-from mlma.core.dependence import INDEPENDENT, Dependence, Pattern, pattern_of
+from mlma.core.dependence import INDEPENDENT, Ahead, Dependence, Pattern, pattern_of
 
 __all__ = ["INDEPENDENT", "PARTS", "Dependence", "Prediction", "lags_of", "predict"]
 
@@ -64,16 +66,25 @@ class Prediction:
         m = np.zeros(n_streams, dtype=np.int64)
         return cls(mean=mean, expected=expected, variance=variance, factor=factor, own=own, m=m)
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Fewest and most reference batches of a stream; (0, 0) without streams."""
+        if not len(self.m):
+            return 0, 0
+        if self.m.strides == (0,):  # one number stands for all
+            return int(self.m[0]), int(self.m[0])
+        return int(self.m.min()), int(self.m.max())
+
     def of(self, streams: Ints | slice) -> "Prediction":
         """The part of some streams."""
         return Prediction(**{name: getattr(self, name)[streams] for name in PARTS})
 
     def replaced(self, streams: Ints, part: "Prediction") -> "Prediction":
         """The same with other predictions for some streams; takes over the arrays of this one."""
-        made = {}
+        made: dict[str, NDArray[Any]] = {}
         for name in PARTS:
             old = getattr(self, name)
-            made[name] = old if old.flags.writeable else old.copy()
+            made[name] = old if old.flags.writeable and old is not made.get("mean") else old.copy()
             made[name][streams] = getattr(part, name)
         return Prediction(**made)
 
@@ -209,6 +220,8 @@ def _alike(values: Floats | Sequence[Floats], pattern: Pattern, gap: Ints) -> Pr
     which = None if gaps.min() == gaps.max() else gaps.take(gap - nearest) - gaps.min()
     ahead = pattern.ahead(np.arange(gaps.min(), gaps.max() + 1))
     linear = np.vstack([pattern.mean[1:], ahead.weights[0, 1:], pattern.residual / np.sqrt(max(m - 1, 1))])
+    if pattern.dependence.is_none and m > 1:
+        return _independent(values, ahead)
     made = np.empty((3, n_streams))
     room, mapped_room = (np.empty((rows, min(n_streams, BLOCK))) for rows in (m - 1, m + 1))
     for start in range(0, n_streams, BLOCK):
@@ -231,6 +244,33 @@ def _alike(values: Floats | Sequence[Floats], pattern: Pattern, gap: Ints) -> Pr
     return Prediction(
         mean=mean, expected=expected, variance=variance, factor=factor, own=own,
         m=np.broadcast_to(np.int64(m), n_streams),
+    )  # fmt: skip
+
+
+def _independent(values: Floats | Sequence[Floats], ahead: Ahead) -> Prediction:
+    """Predict streams by the mean of two or more independent batches; the sums of squares need no matrix."""
+    m, n_streams = len(values), _n_streams(values)
+    mean, variance = np.empty((2, n_streams))
+    ones = np.ones(m - 1)
+    room, line = np.empty((m - 1, min(n_streams, BLOCK))), np.empty(min(n_streams, BLOCK))
+    for start in range(0, n_streams, BLOCK):
+        block = slice(start, start + BLOCK)
+        newest = values[0][block]
+        shifted, total, squares = room[:, : len(newest)], mean[block], variance[block]
+        for row, into in zip(values[1:], shifted, strict=True):
+            np.subtract(row[block], newest, out=into)
+        np.matmul(ones, shifted, out=total)
+        np.einsum("ms,ms->s", shifted, shifted, out=squares)
+        of_mean = np.multiply(total, total, out=line[: len(newest)])
+        of_mean *= 1.0 / m
+        squares -= of_mean
+        total *= 1.0 / m
+        total += newest
+    variance *= 1.0 / (m - 1)
+    np.maximum(variance, 0.0, out=variance)  # of rounding
+    return Prediction(
+        mean=mean, expected=mean, variance=variance, factor=np.broadcast_to(ahead.factor[0], n_streams),
+        own=np.broadcast_to(ahead.own[0], n_streams), m=np.broadcast_to(np.int64(m), n_streams),
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class GroupLocations:
     gain: Floats
 
 
-def location(y: Floats, weight: Floats, *, start: float | None = None) -> float:
+def location(y: Floats, weight: Floats, *, start: float | None = None, steps: int = STEPS) -> float:
     """Biweight location of some values whose standard deviation is about 1; NaN without any.
 
     Parameters
@@ -59,6 +59,8 @@ def location(y: Floats, weight: Floats, *, start: float | None = None) -> float:
         Shape (n,), values and how much each says.
     start
         Where to start from, if not at the median.
+    steps
+        How often values are weighted anew; each divides the distance to the end by five or more.
 
     Examples
     --------
@@ -69,14 +71,13 @@ def location(y: Floats, weight: Floats, *, start: float | None = None) -> float:
         return float("nan")
     centre = float(np.median(y)) if start is None else start
     weighted = weight * y
-    for _ in range(STEPS):
-        total = moment = 0.0
+    for _ in range(steps):
+        total = moment = 0.0  # of weights times TUNING^4
         for at in range(0, len(y), BLOCK):
             block = slice(at, at + BLOCK)
             rest = y[block] - centre
-            rest *= 1.0 / TUNING
             rest *= rest
-            np.subtract(1.0, rest, out=rest)
+            np.subtract(TUNING**2, rest, out=rest)
             np.maximum(rest, 0.0, out=rest)
             rest *= rest
             total += float(rest @ weight[block])

@@ -50,18 +50,20 @@ def upper_tail(t: Floats, df: float | Floats, which: Ints | None = None) -> Floa
     log_p, slope = _tables(tuple(df.tolist()))
     position = t + REACH
     position *= 1.0 / STEP
-    np.fmin(np.fmax(position, 0.0, out=position), log_p.shape[1] - 1.0, out=position)  # a NaN becomes 0
     room = np.floor(position)
-    position -= room
-    low = room.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # NaN and infinities come out beyond
+        position -= room
+        low = room.astype(np.int64)
     if which is not None:
         low += which * log_p.shape[1]
-    position *= slope.take(low, out=room, mode="clip")  # nothing is clipped, but that is the mode without a copy
+    position *= slope.take(low, out=room, mode="clip")
     position += log_p.take(low, out=room, mode="clip")
-    p: Floats = np.exp(position, out=position)
+    if t.min() > -REACH and t.max() < REACH:
+        return np.asarray(np.exp(position, out=position))
     beyond = np.flatnonzero(~(np.abs(t, out=room) < REACH))
-    if len(beyond):
-        p[beyond] = _computed(t[beyond], df[0] if which is None else df[which[beyond]])
+    position[beyond] = 0.0
+    p: Floats = np.exp(position, out=position)
+    p[beyond] = _computed(t[beyond], df[0] if which is None else df[which[beyond]])
     return p
 
 

@@ -172,12 +172,15 @@ def shrunk(prediction: Prediction, prior: Prior | Guess) -> Floats:
     m = prediction.m
     if np.isinf(prior.df) or not len(m):
         return np.full(m.shape, prior.variance)
-    own_df = np.maximum(np.arange(m.max() + 1) - 1.0, 0.0)  # by the size of the reference
+    fewest, most = prediction.sizes
+    own_df = np.maximum(np.arange(most + 1) - 1.0, 0.0)  # by the size of the reference
     df = np.where(own_df + prior.df > 0.0, own_df + prior.df, np.nan)
     own, fleet = own_df / df, prior.df * prior.variance / df
-    if m[0] == len(own) - 1 and m.min() == m[0]:
-        return prediction.variance * own[-1] + fleet[-1] if m[0] > 1 else np.full(m.shape, fleet[-1])
-    made = own.take(m)
+    if fewest == most:
+        alike: Floats = prediction.variance * own[-1] if most > 1 else np.zeros(m.shape)
+        alike += fleet[-1]
+        return alike
+    made: Floats = own.take(m)
     made *= prediction.variance
     made += fleet.take(m)
     short = np.flatnonzero(m <= 1)
@@ -188,7 +191,7 @@ def shrunk(prediction: Prediction, prior: Prior | Guess) -> Floats:
 def predicted_sd(prediction: Prediction, prior: Prior) -> Floats:
     """Standard deviation of the prediction's error, with the shrunk variance; shape (streams,), NaN if unknown."""
     made = shrunk(prediction, prior)
-    made *= prediction.factor
+    made *= prediction.factor[:1] if prediction.factor.strides == (0,) else prediction.factor
     return np.asarray(np.sqrt(made, out=made))
 
 

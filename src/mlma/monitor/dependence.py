@@ -30,6 +30,9 @@ are the same. Other things that are done at every fourth batch are done at other
 STEPS = 200.0
 """Estimates are rounded to so many steps, so that matrices that depend on them are made once."""
 
+LEAST = 0.01
+"""Correlation of neighbours below which there is none: the level at nominal 5 % is 5.05 % then."""
+
 STATE = ("lagged", "lagged_weight", "same", "other", "repeat_weight", "looks")
 
 
@@ -60,6 +63,7 @@ class DependenceMemory:
             # of the logarithm of what does not repeat: predictions are as wide as its square root
             repeats = 1.0 - float(np.clip(self.same / self.other, 0.05, 1.0)) ** shrink
         rho = min(neighbours / (1.0 - repeats), 0.95)
+        rho = rho if rho >= LEAST else 0.0
         return Dependence(
             rho=round(rho * STEPS) / STEPS, season=self.season, repeats=round(repeats * STEPS) / STEPS
         )  # fmt: skip

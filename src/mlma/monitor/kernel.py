@@ -16,6 +16,8 @@ from mlma.monitor.prior_memory import PriorMemory
 from mlma.monitor.references import References
 from mlma.monitor.sham import Segments
 
+FIRST = slice(0, 1)
+
 HIGHEST = 50.0
 """Log ratio beyond which effects are not told apart."""
 
@@ -54,10 +56,12 @@ class Kernel:
         adaptive = predict_adaptive(references, at, beta, dependence)
         anchored = predict_anchored(references, at, beta, dependence)
         prior = priors.update(adaptive, at)
+        kept = references.kept
+        anchored_scale = predicted_sd(anchored, prior) if kept is None else kept.scale_under(prior)
         return cls(
             settings=references.settings, dependence=dependence, adaptive=adaptive, anchored=anchored, prior=prior,
-            scale=predicted_sd(adaptive, prior), anchored_scale=predicted_sd(anchored, prior),
-            nested=lambda some: is_nested(references, adaptive.m[some], some),
+            scale=predicted_sd(adaptive, prior), anchored_scale=anchored_scale,
+            nested=lambda some: is_nested(references, adaptive, some),
         )  # fmt: skip
 
     def compare(self, tested: Floats) -> "Comparison":
@@ -157,6 +161,9 @@ def correlation(
     deviations; what the two estimates of variance differ by beyond that, counted at two standard deviations, comes
     off. Elsewhere the batch itself is what both share, and what their references share is left out.
     """
+    if is_one_for_all(wide.factor) and is_one_for_all(narrow.factor) and not nested.any():
+        made = correlation(wide.of(FIRST), narrow.of(FIRST), nested[FIRST], prior_df)
+        return np.broadcast_to(made, nested.shape)
     factor, other_factor = wide.factor[some], narrow.factor[some]
     with np.errstate(invalid="ignore", divide="ignore"):
         made = (wide.own[some] + narrow.own[some] - 1.0) / np.sqrt(factor * other_factor)
@@ -165,6 +172,11 @@ def correlation(
             inside -= np.maximum(1.0 / (prior_df + narrow.m[some] - 1.0) - 1.0 / (prior_df + wide.m[some] - 1.0), 0.0)
             made = np.where(nested, inside, made)
     return np.fmax(made, 0.0)
+
+
+def is_one_for_all(part: Floats) -> bool:
+    """Whether one number stands for all of several streams."""
+    return part.strides == (0,) and len(part) > 1
 
 
 def _is_louder(p_value: Floats, other: Floats) -> Bools:
@@ -177,7 +189,16 @@ def _is_louder(p_value: Floats, other: Floats) -> Bools:
 
 def _rise(tested: Floats, adaptive: Prediction, anchored: Prediction, anchored_speaks: Bools) -> Floats:
     """Relative rise of a tested number over the level of the reference that speaks louder, shape (streams,)."""
-    made = tested - adaptive.mean
-    some = np.flatnonzero(anchored_speaks)
-    made[some] = tested[some] - anchored.mean[some]
-    return np.asarray(np.expm1(np.minimum(made, HIGHEST, out=made), out=made))
+    made = _either_of(anchored_speaks, anchored.mean, adaptive.mean)
+    np.subtract(tested, made, out=made)
+    if not made.max(initial=0.0) <= HIGHEST:  # or one is unknown
+        np.minimum(made, HIGHEST, out=made)
+    return np.asarray(np.expm1(made, out=made))
+
+
+def _either_of(mask: Bools, yes: Floats, no: Floats) -> Floats:
+    """What `numpy.where` gives, bit by bit and thrice as fast where the mask is as good as random."""
+    bits = np.negative(mask.astype(np.int64))
+    bits &= yes.view(np.int64) ^ no.view(np.int64)
+    bits ^= no.view(np.int64)
+    return bits.view(np.float64)

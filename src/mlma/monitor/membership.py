@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mlma.core import reference
 from mlma.core.blocks import Bools, Floats, Ints
-from mlma.core.prediction import Dependence, Prediction, lags_of, predict
+from mlma.core.prediction import LONGEST_LAG, Dependence, Prediction, lags_of, predict
 from mlma.core.settings import ReferencePolicy, TestingSettings
-from mlma.monitor.references import NEVER, References, values_of
+from mlma.monitor.references import NEVER, Kept, References, values_of
 
 EVERYONE = slice(None)
 
@@ -49,8 +49,14 @@ def predict_adaptive(references: References, at: int, beta: Floats, dependence: 
 
 
 def predict_anchored(references: References, at: int, beta: Floats, dependence: Dependence) -> Prediction:
-    """Predict batch ``at`` from the anchored reference."""
-    return _from_frozen(references, at, references.settings.anchored_size, beta, dependence)
+    """Predict batch ``at`` from the anchored reference; what it said before is taken where nothing changed."""
+    if references.kept is not None and references.kept.is_for(beta, dependence):
+        return references.kept.prediction
+    made = _from_frozen(references, at, references.settings.anchored_size, beta, dependence)
+    newest = int(references.first_batch.max(initial=NEVER))
+    is_for_ever = dependence.repeats == 0.0 and at - newest >= dependence.reach(LONGEST_LAG)
+    references.kept = Kept(prediction=made, beta=beta.copy(), dependence=dependence) if is_for_ever else None
+    return made
 
 
 def adaptive_lags(references: References, at: int) -> Ints:
@@ -74,13 +80,15 @@ def anchored_lags(references: References, at: int) -> Ints:
     return _frozen_lags(references, at, references.settings.anchored_size)
 
 
-def is_nested(references: References, m: Ints, streams: Ints) -> Bools:
-    """Whether the anchored reference of streams is part of the adaptive one, which has ``m`` batches; (streams,)."""
+def is_nested(references: References, adaptive: Prediction, streams: Ints) -> Bools:
+    """Whether the anchored reference of streams is part of the adaptive one; (streams,)."""
     size, rows = _size(references), references.newest()
     oldest = references.batches[rows[:size][-1]] if len(rows) else NEVER
-    inside = m < size
-    if len(references.first_batch):
-        inside |= references.first_batch[0][streams] >= oldest
+    first = references.first_batch[:1]
+    is_full, is_old = adaptive.sizes[0] >= size, int(first.max(initial=NEVER)) < oldest
+    inside = np.zeros(len(streams), dtype=np.bool_) if is_full else adaptive.m[streams] < size
+    if not is_old:
+        inside |= first[0][streams] >= oldest
     return nested_by_policy(references.settings, inside)
 
 

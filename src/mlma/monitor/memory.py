@@ -79,7 +79,7 @@ class Memory:
         references = self.references
         more = (self.common.sets.code, references.n_first, references.excluded, references.first_excluded)
         arrays = (*self.arrays().values(), *(array for array in more if array is not None))
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in arrays) + (references.kept.nbytes if references.kept is not None else 0)
 
     def certify(self, batch: int) -> Certificate:
         """What the sham streams say after a batch."""

@@ -19,7 +19,7 @@ EVERY = 4
 
 @dataclass
 class PriorMemory:
-    """The prior of the newest fit, and the size that most references had in it."""
+    """The prior of the newest fit, and the most frequent size of a reference in it."""
 
     prior: Prior = NO_PRIOR
     size: int = 0
@@ -27,7 +27,7 @@ class PriorMemory:
     def update(self, prediction: Prediction, at: int) -> Prior:
         """Prior for batch ``at``, from its predictions."""
         m = prediction.m[:: _step(prediction)]
-        size = int(np.median(m)) if len(m) else 0
+        size = int(np.argmax(np.bincount(m))) if len(m) else 0
         if size != self.size or self.prior == NO_PRIOR or at % EVERY == EVERY // 2:
             self.prior, self.size = fleet_prior(prediction), size
         return self.prior

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from mlma.core.batch_summary import BatchSummary
 from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.loss_tests import Prior, predicted_sd
+from mlma.core.prediction import PARTS, Dependence, Prediction
 from mlma.core.settings import ReferencePolicy, TestingSettings
 from mlma.monitor.floors import Floors
 
@@ -24,6 +26,37 @@ YARDS = ("log_yardsticks", "first_log_yardsticks")
 
 Floats32 = NDArray[np.float32]
 Ints32 = NDArray[np.int32]
+
+
+@dataclass(slots=True, kw_only=True)
+class Kept:
+    """A prediction from the frozen rows that holds for every later batch, as long as they and the rest stay.
+
+    ``scale``, shape (streams,), is the standard deviation of its error under ``prior``.
+    """
+
+    prediction: Prediction
+    beta: Floats
+    dependence: Dependence
+    prior: Prior | None = None
+    scale: Floats = field(default_factory=lambda: np.empty(0))
+
+    def scale_under(self, prior: Prior) -> Floats:
+        """Standard deviation of the prediction's error, computed anew for another prior only."""
+        if self.prior != prior:
+            self.prior, self.scale = prior, predicted_sd(self.prediction, prior)
+        return self.scale
+
+    def is_for(self, beta: Floats, dependence: Dependence) -> bool:
+        """Whether it was made with these coefficients and this dependence."""
+        return self.dependence == dependence and np.array_equal(self.beta, beta)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays; one that stands for two, or a number that stands for all streams, counts once."""
+        arrays = {id(array): array for array in (getattr(self.prediction, name) for name in PARTS)}
+        each = (min(array.nbytes, array.strides[0] * len(array) or array.itemsize) for array in arrays.values())
+        return int(self.scale.nbytes + sum(each))
 
 
 @dataclass
@@ -44,6 +77,8 @@ class References:
         The same of the first batches after the last reset, shape (frozen rows, streams) each.
     n_first
         Shape (streams,), how many of the frozen rows are filled.
+    kept
+        What the frozen rows predict for every batch to come; None where that is not known or changes.
     excluded, first_excluded
         Shape (rows, streams) and (frozen rows, streams): batches that an engineer declared bad; None for none.
     """
@@ -64,6 +99,7 @@ class References:
     floors: Floors = field(init=False)
     excluded: Bools | None = None
     first_excluded: Bools | None = None
+    kept: Kept | None = None
 
     def __post_init__(self) -> None:
         k, n = self.n_yardsticks, self.n_streams
@@ -126,6 +162,9 @@ class References:
             self.excluded[row] = False
         streams = np.flatnonzero(self.n_first < self.n_frozen)
         streams = streams[np.isfinite(log_loss[streams] + log_yardsticks[:, streams].sum(axis=0))]
+        if not len(streams):
+            return
+        self.kept = None
         at = self.n_first[streams]
         self.first_batch[at, streams] = batch
         self.first_loss[at, streams], self.first_log_loss[at, streams] = self.loss[row, streams], log_loss[streams]
@@ -134,7 +173,7 @@ class References:
 
     def exclude(self, batches: Ints, mask: Bools) -> None:
         """Leave batches out of every reference; ``mask`` is (streams, batches). Replaces what was said before."""
-        self.excluded = self.first_excluded = None
+        self.excluded = self.first_excluded = self.kept = None
         if not mask.any():
             return
         order = np.argsort(batches)
@@ -151,6 +190,7 @@ class References:
 
     def reset(self, streams: Ints) -> None:
         """Forget the past of streams, because another version serves from now on."""
+        self.kept = None
         for rows in (self.loss, self.log_loss, self.first_loss, self.first_log_loss):
             for row in rows:
                 row[streams] = np.nan
@@ -160,6 +200,7 @@ class References:
 
     def refloor(self, streams: Ints, old: Floats, new: Floats) -> None:
         """Take the logs of streams to other floors; what was cleaned away stays away."""
+        self.kept = None
         for loss, log_loss in ((self.loss, self.log_loss), (self.first_loss, self.first_log_loss)):
             finite = np.minimum(loss[:, streams], np.finfo(np.float32).max).astype(np.float64)
             log_loss[:, streams] += np.log((finite + new) / (finite + old))
@@ -175,7 +216,7 @@ class References:
             wider = np.full((*old.shape[:-1], more), fill, dtype=old.dtype)
             setattr(self, name, np.concatenate([old, wider], axis=-1))
         self.n_first = np.concatenate([self.n_first, np.zeros(more, dtype=np.int16)])
-        self.excluded = self.first_excluded = None
+        self.excluded = self.first_excluded = self.kept = None
         self.floors.grow(more)
 
     # state
@@ -192,7 +233,7 @@ class References:
         self.batch = int(arrays["batch"])
         self.n_streams = self.loss.shape[1]
         self.n_first = np.count_nonzero(self.first_batch > NEVER, axis=0).astype(np.int16)
-        self.excluded = self.first_excluded = None
+        self.excluded = self.first_excluded = self.kept = None
         self.floors.restore(arrays)
 
 

@@ -21,9 +21,9 @@ from mlma.core.records import Certificate
 SHAMS = 400
 """Healthy sham tests at a batch, at most; as many degraded ones."""
 
-PLENTY, EVERY = 4000, 4
-"""With so many healthy tests in the window, a large fleet makes new ones at every fourth batch only, twice as many at
-once: 200 a batch, at a third of the price of 400 (small arrays cost their overhead)."""
+PLENTY, EVERY = 4000, 8
+"""With so many healthy tests in the window, a large fleet makes new ones at every eighth batch only, twice as many at
+once: 100 a batch, at a sixth of the price of 400 (small arrays cost their overhead)."""
 
 AGES = 4
 """Positions in the past that are tested at a batch."""

@@ -10,6 +10,7 @@ from scipy.special import stdtr
 
 from benchmarks import shared_shocks as bench
 from benchmarks.shared_shocks import ALPHA, SD, WARM_UP, Monitor, World, bh, healthy, healthy_fleet, shock
+from mlma.core.common_movement import spread_evenly
 from mlma.core.component_memory import PAST, ComponentMemory, empty_memory, expected
 from mlma.core.incidents import Separation, SeparationRules, separate
 from mlma.core.label_sets import FLEET, MOST_SETS, LabelSets, build
@@ -134,6 +135,29 @@ def test_histogram_locations_agree_with_exact_ones():
     groups = group_locations(y, weight, code[None, :], 20)
     exact = [location(y[code == i], weight[code == i]) for i in range(20)]
     np.testing.assert_allclose(groups.location, exact, atol=0.015)  # a tenth of their standard error
+
+
+@pytest.mark.parametrize("n", [65_536, 100_000, 1_000_003])
+def test_those_who_are_asked_are_spread_over_the_fleet_and_over_any_pattern_in_it(n):
+    asked = spread_evenly(n, 32_768)
+    assert (np.diff(asked) > 0).all()
+    assert asked[-1] < n
+    assert asked[-1] > 0.6 * n
+    for period in (2, 3, 5, 24):
+        counts = np.bincount(asked % period, minlength=period)
+        np.testing.assert_allclose(counts / len(asked), 1.0 / period, atol=0.2 / period)
+
+
+def test_a_large_fleets_component_is_found_from_a_part_of_it():
+    rng = np.random.default_rng(3)
+    n = 80_000
+    sets = build({}, n)
+    found = separate(
+        rng.normal(0.3, 0.1, n), np.full(n, 0.1), np.ones(n, dtype=bool), batch=0, sets=sets,
+        memory=empty_memory(sets.n_sets),
+    )  # fmt: skip
+    assert found.shift.shape == (n,)
+    np.testing.assert_allclose(found.shift, 0.3, atol=0.003)  # five standard errors
 
 
 def test_a_fifth_of_the_members_broken_on_their_own_hardly_moves_the_location():

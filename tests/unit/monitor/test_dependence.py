@@ -80,3 +80,21 @@ def test_state_survives():
     one, other = learned(autoregression(9, 15, 300, 0.5), season=7), DependenceMemory(7)
     other.restore(one.arrays())
     assert other == one
+
+
+def test_every_batch_is_looked_at_until_a_season_has_come_round_and_then_every_fourth():
+    memory, x = DependenceMemory(7), autoregression(10, 9, 50, 0.3)
+    due = []
+    for at in range(24):
+        due.append(memory.is_due(at))
+        if due[-1]:
+            memory.learn(x)
+    assert all(due[:12])
+    assert [at for at in range(12, 24) if due[at]] == [13, 17, 21]
+
+
+def test_a_correlation_too_small_to_matter_is_none():
+    memory = DependenceMemory(lagged=8.0, lagged_weight=1000.0, looks=20.0)
+    assert memory.now == INDEPENDENT
+    memory.lagged = 12.0
+    assert memory.now.rho == pytest.approx(0.01)

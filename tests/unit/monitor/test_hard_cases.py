@@ -187,14 +187,14 @@ def _aged(batches):
 
 def test_memory_does_not_grow_with_age():
     verdicts, sizes = _aged(200)
-    assert set(sizes[30:]) == {sizes[30]}
+    assert max(sizes[60:]) <= max(sizes[:60])
     assert verdicts.ready.any()
 
 
 @pytest.mark.slow
 def test_ten_years_of_days_change_nothing():
     verdicts, sizes = _aged(3650)
-    assert set(sizes[30:]) == {sizes[30]}
+    assert max(sizes[60:]) <= max(sizes[:60])
     assert verdicts.ready.any()
 
 
