@@ -21,7 +21,7 @@ from benchmarks import detection_real, detection_river, detection_runs, detectio
 from benchmarks.detection_contests import Cell, Healthy, Share, cells, healthy, share_won
 from benchmarks.detection_detectors import BATCH_TESTS, Build
 from benchmarks.detection_drifts import DRIFTS
-from benchmarks.detection_matched import Evidence, Trial, own_knobs, peer_evidence, strictest, trials
+from benchmarks.detection_matched import Evidence, Trial, own_knobs, peer_evidence, pooled, strictest, trials
 from benchmarks.detection_ours import OURS, VARIANTS, our_evidence
 from benchmarks.detection_processes import PROCESSES, Process
 from benchmarks.detection_runs import RunLine, RunSizes
@@ -34,6 +34,7 @@ RIVER_TESTS: dict[str, Build] = {
 }
 OWN = "a setting for each process"
 ONE = "one setting for all processes"
+POOL = "one setting, budget kept over all processes together"
 QUICK_PROCESSES = ("iid", "overlap h = 24", "counts, rate .1")
 QUICK_DRIFTS = ("step +25 %", "step +100 %", "shock x2, 1 batch", "none")
 QUICK = Sizes(
@@ -81,14 +82,17 @@ def evidence_of(sample: Sample) -> dict[str, Evidence]:
 class Report:
     """Everything that was measured, and what was left out.
 
-    ``cells`` have knobs of their own for every process, ``cells_of_one_setting`` one for all synthetic ones. Both
-    let the default compete; ``shares`` lets each variant compete alone.
+    ``cells`` have knobs of their own for every process, ``cells_of_one_setting`` one for all synthetic ones that keeps
+    the budget in each, ``cells_of_pool`` one that keeps it over all of them together. They let the default compete;
+    ``shares`` lets each variant compete alone.
     """
 
     cells: tuple[Cell, ...]
     cells_of_one_setting: tuple[Cell, ...]
+    cells_of_pool: tuple[Cell, ...]
     shares: tuple[Share, ...]
     healthy: tuple[Healthy, ...]
+    healthy_of_pool: tuple[Healthy, ...]
     runs: tuple[RunLine, ...]
     speed: detection_speed.Speed | None
     left_out: tuple[str, ...]
@@ -118,16 +122,25 @@ class Collected:
         """Trials by sample, with knobs of the sample's own."""
         return [(s, [t for name, e in found.items() for t in trials(name, e, s)]) for s, found in self.samples]
 
-    def trials_of_one_setting(self, synthetic_names: Sequence[str]) -> list[tuple[Sample, list[Trial]]]:
+    def trials_of_one_setting(
+        self, synthetic_names: Sequence[str], *, is_pooled: bool = False
+    ) -> list[tuple[Sample, list[Trial]]]:
         """Trials by synthetic sample, each detector with the one setting that keeps the budget in all of them.
 
-        The weekly season is left out: most peers have no word for it, and it alone would decide their setting.
+        With ``is_pooled``, over all of them together. The weekly season is left out: most peers have no word for it,
+        and it alone would decide their setting.
         """
         pool = [(s, found) for s, found in self.samples if s.process.name in synthetic_names and s.process.season == 1]
         if len(pool) < 2:
             return []
         everywhere = [name for name in pool[0][1] if all(name in found for _, found in pool)]
-        knobs = {name: strictest([own_knobs(found[name], s.sizes) for s, found in pool]) for name in everywhere}
+        sizes = pool[0][0].sizes
+        knobs = {
+            name: pooled([found[name] for _, found in pool], sizes)
+            if is_pooled
+            else strictest([own_knobs(found[name], sizes) for _, found in pool])
+            for name in everywhere
+        }
         return [(s, [t for name in everywhere for t in trials(name, found[name], s, knobs[name])]) for s, found in pool]
 
 
@@ -157,17 +170,22 @@ def measure(plan: Plan, page: Console) -> Report:
                 if job is not None:
                     job.process.kill()
     own = collected.trials()
-    one = collected.trials_of_one_setting([process.name for process in plan.processes])
+    names = [process.name for process in plan.processes]
+    one = collected.trials_of_one_setting(names)
+    pool = collected.trials_of_one_setting(names, is_pooled=True)
 
     def settled(groups: Sequence[tuple[Sample, list[Trial]]], variant: str = OURS) -> tuple[Cell, ...]:
         return tuple(cell for sample, group in groups for cell in cells(sample, variant, VARIANTS, group))
 
-    shares = [(v, title, share_won(settled(groups, v))) for v in VARIANTS for title, groups in ((OWN, own), (ONE, one))]
+    settings = ((OWN, own), (ONE, one), (POOL, pool))
+    shares = [(v, title, share_won(settled(groups, v))) for v in VARIANTS for title, groups in settings]
     return Report(
         cells=settled(own),
         cells_of_one_setting=settled(one),
+        cells_of_pool=settled(pool),
         shares=tuple(Share(variant=v, setting=t, won=won, cells=n) for v, t, (won, n) in shares if n),
         healthy=tuple(rate for sample, group in own for rate in healthy(sample, group)),
+        healthy_of_pool=tuple(rate for sample, group in pool for rate in healthy(sample, group)),
         runs=tuple(collected.runs),
         speed=None if plan.speed is None else detection_speed.measure(plan.speed, plan.peers),
         left_out=tuple(collected.left_out),
@@ -183,10 +201,13 @@ def show(report: Report, plan: Plan, page: Console) -> None:
             if any(cell.process in names and cell.budget == budget for cell in report.cells):
                 page.print(detection_tables.drift_table(report.cells, budget, names, f"{title} losses, {OWN}"))
         page.print(detection_tables.healthy_table(report.healthy, budget))
-    for budget in plan.sizes.budgets if report.cells_of_one_setting else ():
-        names = list(dict.fromkeys(cell.process for cell in report.cells_of_one_setting))
-        page.print(detection_tables.drift_table(report.cells_of_one_setting, budget, names, ONE))
-    for found, title in ((report.cells, OWN), (report.cells_of_one_setting, ONE)):
+    for found, title in ((report.cells_of_one_setting, ONE), (report.cells_of_pool, POOL)):
+        for budget in plan.sizes.budgets if found else ():
+            names = list(dict.fromkeys(cell.process for cell in found))
+            page.print(detection_tables.drift_table(found, budget, names, title))
+    for budget in plan.sizes.budgets if report.healthy_of_pool else ():
+        page.print(detection_tables.healthy_table(report.healthy_of_pool, budget, title=POOL))
+    for found, title in ((report.cells, OWN), (report.cells_of_one_setting, ONE), (report.cells_of_pool, POOL)):
         if any(cell.contests for cell in found):
             page.print(detection_tables.peers_table(found, title))
             page.print(detection_tables.lost_table(found, OURS, title))

@@ -127,6 +127,22 @@ def strictest(knobs: Sequence[Knobs]) -> Knobs:
     return found
 
 
+def pooled(evidence: Sequence[Evidence], sizes: Sizes) -> Knobs:
+    """One setting that keeps the budget over the healthy streams of all samples together, not in each of them.
+
+    What an engineer has whose fleet is of many kinds: where a detector does not know what dependence or tails do, it
+    spends its false alarms on the streams that have them.
+    """
+    length = min(each.calibration.shape[1] for each in evidence)
+    return own_knobs(
+        Evidence(
+            calibration=np.concatenate([each.calibration[:, :length] for each in evidence]), by_drift={},
+            streams=np.empty(0, dtype=np.int64),
+        ),
+        sizes,
+    )  # fmt: skip
+
+
 def trials(name: str, evidence: Evidence, sample: Sample, knobs: Knobs | None = None) -> list[Trial]:
     """Apply knobs to every drift: those that meet the budgets on the sample's own healthy streams unless given."""
     sizes = sample.sizes

@@ -83,10 +83,11 @@ def drift_table(cells: Sequence[Cell], budget: float, processes: Iterable[str], 
     return table
 
 
-def healthy_table(rates: Sequence[Healthy], budget: float) -> Table:
+def healthy_table(rates: Sequence[Healthy], budget: float, title: str = "") -> Table:
     """Realised false alarms per 1,000 stream-batches on fleets that no knob has seen."""
     chosen = [rate for rate in rates if rate.budget == budget]
-    table = Table(title=f"No drift: false alarms per 1,000 stream-batches at a budget of {1000 * budget:g}")
+    what = f"No drift: false alarms per 1,000 stream-batches at a budget of {1000 * budget:g}"
+    table = Table(title=f"{what}, {title}" if title else what)
     table.add_column("detector")
     processes = list(dict.fromkeys(rate.process for rate in chosen))
     for process in processes:

@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks import detection, detection_driftfdr, detection_real, detection_samples
 from benchmarks.detection_detectors import BATCH_TESTS, run
 from benchmarks.detection_drifts import DRIFTS
-from benchmarks.detection_matched import is_enough, own_knobs, peer_evidence, strictest, trials
+from benchmarks.detection_matched import is_enough, own_knobs, peer_evidence, pooled, strictest, trials
 from benchmarks.detection_ours import BH, E_PROCESS, OURS, Monitor, our_evidence
 from benchmarks.detection_processes import PROCESSES
 from benchmarks.detection_runs import RunSizes
@@ -142,6 +142,21 @@ def test_one_setting_for_all_keeps_the_budget_in_every_process():
             assert false_alarm_rate(first_alarms(healthy, knob.threshold), healthy.shape[1]) <= budget
 
 
+def test_one_setting_for_the_pool_keeps_the_budget_in_all_together_and_not_in_each():
+    processes = [p for p in PROCESSES if p.name in ("iid", "overlap h = 24")]
+    found = [peer_evidence("Welch", BATCH_TESTS["Welch"], s) for s in (synthetic(p, TINY) for p in processes)]
+    knobs = pooled(found, TINY)
+    assert knobs
+    for (budget, is_long), knob in knobs.items():
+        parts = [each.calibration[:, : TINY.judged(is_long=is_long)] for each in found]
+        rates = [
+            false_alarm_rate(first_alarms(healthy, knob.threshold), healthy.shape[1])
+            for healthy in (np.concatenate(parts), *parts)
+        ]
+        assert rates[0] <= budget
+        assert rates[1] <= rates[0] <= rates[2]  # Welch's false alarms are those of the overlap
+
+
 def test_driftfdr_is_asked_and_answers_through_files(sample, tmp_path, fake_driftfdr):
     found = detection_driftfdr.start(fake_driftfdr, sample, tmp_path).evidence()
     assert len(found) == 4
@@ -222,11 +237,13 @@ def test_the_whole_benchmark_in_small(tmp_path, fake_driftfdr):
     assert {cell.drift for cell in contested} == {"step +100 %", "shock x2, 1 batch"}  # not: none, spread alone
     assert {c.peer for c in contested[0].contests} == names - {OURS, BH, E_PROCESS}
     assert {run.detector for run in report.runs} >= {"always", "never", "every 10 batches", OURS}
-    assert printed.count("Cells won against every peer") == len(report.shares) == 6  # three variants, two settings
+    assert printed.count("Cells won against every peer") == len(report.shares) == 9  # three variants, three settings
     first = report.shares[0]
     assert (first.variant, first.cells) == (OURS, sum(bool(cell.contests) for cell in report.cells))
     assert first.won == sum(cell.is_won for cell in report.cells if cell.contests)
     assert {cell.process for cell in report.cells_of_one_setting} == {"iid", "AR(.5)"}
+    assert {cell.process for cell in report.cells_of_pool} == {"iid", "AR(.5)"}
+    assert {rate.process for rate in report.healthy_of_pool} == {"iid", "AR(.5)"}
     assert {rate.process for rate in report.healthy} == {"iid", "AR(.5)", "M4, days"}
 
 
