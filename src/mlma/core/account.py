@@ -102,8 +102,9 @@ class Account:
         excess = np.where(known, (versions - usual * yardstick) / level, 0.0)
         weight = np.ones(len(age)) if alone else self.share()
         grown = self.debt + weight * (np.clip(excess, -LARGEST_EXCESS, LARGEST_EXCESS) - SLACK)
+        charged = known & (alone | ~fresh) & bool(self.fresh_n.any())  # before that, nobody knows what is usual
         return type(self)(
-            debt=np.where(known & (alone | ~fresh), np.maximum(grown, 0.0), self.debt),
+            debt=np.where(charged, np.maximum(grown, 0.0), self.debt),
             fresh_sum=self.fresh_sum + np.where(fresh, ratio, 0.0),
             fresh_n=self.fresh_n + fresh,
             share_sum=self.share_sum + np.where(fresh, share, 0.0),

@@ -141,8 +141,8 @@ def exponential_weights(recent: Floats, *, eta: float) -> Floats:
     known = np.isfinite(recent)
     best = np.min(np.where(known, recent, np.inf), axis=1, initial=np.inf, keepdims=True)
     floor = np.where(np.isfinite(best) & (best > 0), best, 1.0)
-    excess = np.where(known, recent - np.where(np.isfinite(best), best, 0.0), np.inf) / floor
-    weight = np.exp(-eta * excess)
+    excess = np.where(known, recent - np.where(np.isfinite(best), best, 0.0), 0.0) / floor
+    weight = np.where(known, np.exp(-eta * excess), 0.0)
     total = weight.sum(axis=1, keepdims=True)
     made: Floats = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
     made[total[:, 0] == 0, :1] = 1.0
