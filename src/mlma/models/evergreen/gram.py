@@ -1,11 +1,18 @@
 """Least squares from sums of products, which grow batch by batch and forget."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlma.core.blocks import Bools, Floats
 
 TINY_SD = 1e-7
 """Standard deviation below which a feature counts as constant."""
+
+RELATIVE_PENALTY = 1e-9
+"""Of a standardised product; keeps a system of equal features solvable."""
+
+SYSTEMS_AT_ONCE = 128
+"""Systems that are solved together: their numbers fit into the cache."""
 
 
 def rows_of(features: Floats, y: Floats, usable: Bools) -> Floats:
@@ -39,7 +46,7 @@ def sums(rows: Floats, weight: Floats) -> Floats:
     return made
 
 
-def solved(total: Floats, *, penalty: float, n_rows: Floats) -> Floats:
+def solved(total: Floats | NDArray[np.float32], *, penalty: float, n_rows: Floats) -> Floats:
     """Ridge regression on standardised features, from sums of products.
 
     Parameters
@@ -57,24 +64,33 @@ def solved(total: Floats, *, penalty: float, n_rows: Floats) -> Floats:
         Shape (..., p + 1), intercept and coefficients; NaN where there are fewer than two rows.
     """
     p = total.shape[-1] - 2
-    mass = total[..., 0, 0]
+    flat, rows = total.reshape(-1, p + 2, p + 2), n_rows.reshape(-1)
+    made = np.empty((len(flat), p + 1))
+    for at in range(0, len(flat), SYSTEMS_AT_ONCE):
+        part = slice(at, at + SYSTEMS_AT_ONCE)
+        made[part] = _solved(flat[part].astype(np.float64, copy=False), penalty, rows[part])
+    return made.reshape(*n_rows.shape, p + 1)
+
+
+def _solved(total: Floats, penalty: float, n_rows: Floats) -> Floats:
+    p = total.shape[-1] - 2
+    mass = total[:, 0, 0]
     enough = (mass > 0) & (n_rows >= 2)
-    share = np.where(enough, mass, 1.0)[..., None]
-    mean = total[..., 0, 1:] / share
-    spread = total[..., 1:, 1:] / share[..., None] - mean[..., :, None] * mean[..., None, :]
-    variance = np.einsum("...ii->...i", spread)[..., :p]
-    sd = np.sqrt(np.maximum(variance, 0.0))
-    usable = sd > TINY_SD
-    sd = np.where(usable, sd, 1.0)
-    both = usable[..., :, None] & usable[..., None, :]
-    correlation = np.where(both, spread[..., :p, :p] / (sd[..., :, None] * sd[..., None, :]), 0.0)
-    target = np.where(usable, spread[..., :p, p] / sd, 0.0)
-    ridge = penalty / np.maximum(n_rows, 1.0) + 1e-9
-    system = correlation + np.eye(p) * ridge[..., None, None]
-    beta = np.linalg.solve(system, target[..., None])[..., 0] / sd
-    intercept = mean[..., p] - (mean[..., :p] * beta).sum(axis=-1)
-    made = np.concatenate([intercept[..., None], beta], axis=-1)
-    return np.where(enough[..., None], made, np.nan)
+    share = 1.0 / np.where(enough, mass, 1.0)
+    mean = total[:, 0, 1:] * share[:, None]
+    spread = total[:, 1:, 1:] * share[:, None, None]
+    spread -= mean[:, :, None] * mean[:, None, :]
+    variance = np.einsum("nii->ni", spread)[:, :p]
+    usable = variance > TINY_SD**2
+    per_sd = np.where(usable, 1.0 / np.sqrt(np.where(usable, variance, 1.0)), 0.0)
+    system = spread[:, :p, :p] * per_sd[:, :, None]
+    system *= per_sd[:, None, :]
+    np.einsum("nii->ni", system)[:] += (penalty / np.maximum(n_rows, 1.0) + RELATIVE_PENALTY)[:, None]
+    target = spread[:, :p, p] * per_sd
+    beta = np.linalg.solve(system, target[:, :, None])[:, :, 0] * per_sd
+    intercept = mean[:, p] - (mean[:, :p] * beta).sum(axis=1)
+    made = np.concatenate([intercept[:, None], beta], axis=1)
+    return np.where(enough[:, None], made, np.nan)
 
 
 def applied(solution: Floats, features: Floats) -> Floats:

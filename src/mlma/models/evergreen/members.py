@@ -176,8 +176,8 @@ class Members:
         due = (batch - known.solved[0]) * schedule.batch * SOLVES_PER_WINDOW >= schedule.train_window
         if not (by_slot or due):
             return known
-        total = known.slot_sums.astype(np.float64)
-        solution = gram.solved(total, penalty=SLOT_PENALTY, n_rows=total[..., 0, 0])
+        n_rows = known.slot_sums[..., 0, 0].astype(np.float64)
+        solution = gram.solved(known.slot_sums, penalty=SLOT_PENALTY, n_rows=n_rows)
         return replace(known, slot_solution=solution, solved=np.full(1, float(batch)))
 
     # forecasting
