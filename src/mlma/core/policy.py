@@ -68,6 +68,8 @@ class Policy:
         Retrainings of a stream that a random policy makes over a replay, on average.
     serve
         Serving mode; None is the one of the settings.
+    price
+        Of a training, for the agent; None is the one of the settings.
     trigger
         What decides for the policies in `MEMORY_KINDS`; None before a replay gave them one.
     """
@@ -76,6 +78,7 @@ class Policy:
     every: int = 0
     expected: int = 0
     serve: Serve | None = None
+    price: float | None = None
     trigger: Trigger | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -111,6 +114,8 @@ class Policy:
             name = f"{name}:{self.expected}"
         elif self.kind is PolicyKind.FRONTIER and self.every:
             name = f"{name}:{self.every}"
+        if self.price is not None:
+            return f"{name}{'' if self.serve is None else f'-{self.serve}'}@{self.price:g}"
         if self.serve is None or self.serve is Serve.LATEST:
             return name
         return f"{name}-{self.serve}" if self.kind is PolicyKind.MLMA else f"{name}+pool"
@@ -216,7 +221,8 @@ PLAIN_KINDS = tuple(
 
 EXPECTED = (
     "expected never, always, calendar:K (K batches, K >= 1), calendar:best, random:N (N >= 1), test, welch, ks, adwin, "
-    "page-hinkley or debt, each with or without +pool, or mlma, mlma-champion, mlma-blend or frontier"
+    "page-hinkley or debt, each with or without +pool, or mlma, mlma-champion, mlma-blend (each with or "
+    "without @PRICE) or frontier"
 )
 
 
@@ -224,7 +230,7 @@ def parse(text: str) -> Policy:
     """Policy from its name, such as ``calendar:4``, ``test+pool`` or ``mlma-blend``.
 
     The baselines serve their latest version; ``+pool`` lets the whole pool serve instead, as a blend. ``frontier:G``
-    looks at every G-th version only.
+    looks at every G-th version only, and ``mlma@0.1`` is the agent that is told another price than the settings'.
 
     Raises
     ------
@@ -236,8 +242,9 @@ def parse(text: str) -> Policy:
     >>> str(parse("calendar:4")), parse("calendar:4+pool").serve.value, parse("mlma-champion").serve.value
     ('calendar:4', 'blend', 'champion')
     """
-    if text in AGENT_MODES:
-        return Policy(kind=PolicyKind.MLMA, serve=AGENT_MODES[text])
+    agent, at, price = text.partition("@")
+    if agent in AGENT_MODES and (not at or re.fullmatch(r"\d{1,4}(\.\d{1,6})?", price)):
+        return Policy(kind=PolicyKind.MLMA, serve=AGENT_MODES[agent], price=float(price) if at else None)
     name, plus, suffix = text.partition("+")
     head, colon, number = name.partition(":")
     is_number = re.fullmatch(r"[1-9]\d{0,8}", number) is not None

@@ -116,7 +116,11 @@ def demo_request(data: Path, *, minutes15: bool, executor: str) -> ReplayRequest
 def life_of(life: LifeSettings, schedule: Schedule, policy: Policy) -> LifeSettings:
     """Life settings of one policy: the baselines promote the latest version without a proof."""
     return replace(
-        life, warmup=schedule.train_window, proof=life.proof and policy.proves, serve=policy.serve or life.serve
+        life,
+        warmup=schedule.train_window,
+        proof=life.proof and policy.proves,
+        serve=policy.serve or life.serve,
+        price=life.price if policy.price is None else policy.price,
     )
 
 

@@ -106,7 +106,7 @@ NAMES = [
     "never", "always", "calendar:1", "calendar:13", "calendar:best", "random:4", "test", "welch", "ks", "adwin",
     "page-hinkley", "debt",
 ]  # fmt: skip
-AGENT = ["mlma", "mlma-champion", "mlma-blend"]
+AGENT = ["mlma", "mlma-champion", "mlma-blend", "mlma@1", "mlma-champion@0.1"]
 
 
 @pytest.mark.parametrize("text", [*NAMES, *(f"{name}+pool" for name in NAMES), *AGENT, "frontier", "frontier:4"])
@@ -122,14 +122,15 @@ def test_the_suffix_pool_changes_what_serves_and_nothing_else() -> None:
 
 
 def test_the_agent_serves_as_the_settings_say_unless_its_name_says_so() -> None:
-    assert [parse(name).serve for name in AGENT] == [None, Serve.CHAMPION, Serve.BLEND]
+    assert [parse(name).serve for name in AGENT] == [None, Serve.CHAMPION, Serve.BLEND, None, Serve.CHAMPION]
+    assert [parse(name).price for name in AGENT] == [None, None, None, 1.0, 0.1]
     assert {parse(name).kind for name in AGENT} == {PolicyKind.MLMA}
 
 
 @pytest.mark.parametrize("text", ["", "Always", "calendar", "calendar:", "calendar:0", "calendar:-1", "calendar:1.5",
                                   "calendar:04", " mlma", "mlma ", "calendar:4x", "sometimes", "mlma+pool", "never+",
                                   "frontier+pool", "random", "random:0", "random:best", "test:1", "mlma-latest",
-                                  "never+pool+pool", "frontier:0", "pool", "+pool"])  # fmt: skip
+                                  "never+pool+pool", "mlma@", "mlma@-1", "test@1", "frontier:0", "pool", "+pool"])  # fmt: skip
 def test_anything_else_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(ConfigError, match="expected never, always, calendar:K"):
         parse(text)
