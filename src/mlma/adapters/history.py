@@ -166,12 +166,14 @@ class ParquetHistory:
         )
         write(self._path(MEMBERS, shard, block.origin_first, block.origin_last), table)
 
-    def members(self, shard: int, *, first_origin: int, last_origin: int) -> list[MemberBlock]:
+    def members(
+        self, shard: int, *, first_origin: int, last_origin: int, stream_id: int | None = None
+    ) -> list[MemberBlock]:
         """Return the blocks whose origins lie in [first_origin, last_origin], in order. Raises StoreError."""
         found = []
         for (origin_first, origin_last), path in self._files(MEMBERS, shard):
             if first_origin <= origin_first and origin_last <= last_origin:
-                table = read(path, EVERYTHING)
+                table = read(path, of_stream(stream_id))
                 member, members = code_column(table, "member")
                 block = MemberBlock(
                     origin_first=origin_first,

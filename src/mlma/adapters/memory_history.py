@@ -1,6 +1,6 @@
 """Observations, forecasts and losses by shard in memory: what a replay needs, gone with the process."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -106,10 +106,13 @@ class MemoryHistory:
         while len(kept) > NEWEST:
             del kept[min(kept)]
 
-    def members(self, shard: int, *, first_origin: int, last_origin: int) -> list[MemberBlock]:
-        """Return the blocks whose origins lie in [first_origin, last_origin], in order."""
+    def members(
+        self, shard: int, *, first_origin: int, last_origin: int, stream_id: int | None = None
+    ) -> list[MemberBlock]:
+        """Return the blocks whose origins lie in [first_origin, last_origin], in order, of one stream or of all."""
         kept = sorted(self._members.get(shard, {}).items(), key=lambda item: item[0])
-        return [block for (first, last), block in kept if first_origin <= first and last <= last_origin]
+        found = [block for (first, last), block in kept if first_origin <= first and last <= last_origin]
+        return found if stream_id is None else [_members_of(block, stream_id) for block in found]
 
     def append_pool(self, block: PoolBlock) -> None:
         """Keep the pools of the fleet as they are after a batch."""
@@ -145,6 +148,12 @@ class MemoryHistory:
     def refit(self, shard: int, batch: int) -> RefitBlock | None:
         """Return what the evergreen members learned after a batch, None when nothing was."""
         return self._refits.get(shard, {}).get(batch)
+
+
+def _members_of(block: MemberBlock, stream_id: int) -> MemberBlock:
+    keep = block.stream_id == stream_id
+    columns = ("stream_id", "seat", "member", "weight", "inner", "forecast")
+    return replace(block, **{name: getattr(block, name)[keep] for name in columns})
 
 
 def _is_stream(stream_ids: Ints, stream_id: int | None) -> Bools:

@@ -119,6 +119,11 @@ class StoreReader:
 
     def files(self, *, limit: int | None = None) -> list[SourceFile]:
         """Files in order of seq, or the last ``limit`` ones."""
+    def stream(self, name: str) -> Stream | None:
+        """The stream of a name, None when there is none; the others are not read."""
+        query = select_records(Stream, STREAMS).where(STREAMS.c.name == name)
+        return next(iter(self._list(Stream, query)), None)
+
         query = select_records(SourceFile, SOURCE_FILES).order_by(SOURCE_FILES.c.seq.desc()).limit(limit)
         return self._list(SourceFile, query)[::-1]
 

@@ -1,7 +1,9 @@
 """`mlma retrain` and `mlma rollback`: one-shot orders, obeyed on the daemon's next tick."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from mlma.cli.options import (
     STATE,
@@ -11,7 +13,9 @@ from mlma.cli.options import (
     ReasonOption,
     SelectionArgument,
     StateOption,
+    moment,
     opened,
+    schedule_of,
     user,
 )
 from mlma.cli.output import print_json, say
@@ -47,24 +51,35 @@ def retrain(
 
 def rollback(
     selection: SelectionArgument,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="TIME", help="Bring back what served at this event time, or 7d before the last batch's end."
+        ),
+    ] = None,
     reason: ReasonOption = "",
     author: AuthorOption = "",
     dry_run: DryRunOption = False,
     state: StateOption = STATE,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the former champion back, without a comparison.
+    """Bring the former champion back, without a comparison; with --to the versions that served at a time.
 
     Example: [bold]mlma rollback ATL --reason "forecasts look wrong since the last change"[/bold]
     """
     from mlma import bootstrap
-    from mlma.runtime import operations
+    from mlma.runtime import ledger, operations
 
     with opened(state) as found:
         text = selection_text(selection, found.store.streams())
+        back_to = None
+        if to is not None:
+            reached = ledger.present(found.store, schedule_of(found), bootstrap.clock().now())
+            back_to = moment(to, "--to", now=reached, sign=-1)
         outcome = operations.rollback(
-            found.store, bootstrap.clock(), selection=text, author=author or user(), reason=reason, dry_run=dry_run
-        )
+            found.store, bootstrap.clock(), selection=text, author=author or user(), reason=reason,
+            back_to=back_to, dry_run=dry_run,
+        )  # fmt: skip
     report(outcome, as_json=as_json)
 
 

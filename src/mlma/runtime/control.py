@@ -173,6 +173,10 @@ class Control:
             self.serves(serving, versions[serving.version_id])
         for version in results.joined:
             self.pools.join(version)
+        for version in versions.values():
+            if version.role is Role.TAKEN_BACK:  # leaves before another is seated, which then needs no one's place
+                self.fleet.take_back(version)
+                self.pools.leave(version.stream_id, [version.id])
             self.fleet.versions[version.id] = version
         for version in results.versions:
             if version.id in self.fleet.versions:

@@ -65,6 +65,11 @@ def find_stream(streams: Sequence[Stream], name: str) -> Stream:
     raise UnknownStreamError(f"there is no stream {name!r}{near(streams, name)}")
 
 
+def stream_of(store: ControlStore, name: str) -> Stream:
+    """Stream of a name, without reading the others. Raises UnknownStreamError as `find_stream` does."""
+    return store.stream(name) or find_stream(store.streams(), name)
+
+
 def near(streams: Sequence[Stream], name: str) -> str:
     """End of a sentence that suggests names like ``name``; case and small mistakes are forgiven."""
     by_folded: dict[str, str] = {}
@@ -109,7 +114,7 @@ def explain(
     UnknownStreamError
         No stream has this name.
     """
-    stream = find_stream(store.streams(), stream_name)
+    stream = stream_of(store, stream_name)
     batches = store.decisions(stream_id=stream.id, phase=Phase.BATCH, limit=max(1, last))
     exceptions = store.decisions(stream_id=stream.id, exceptions_only=True, limit=max(PREVIOUS, 4 * last))
     versions = {version.id: version for version in store.versions(stream_id=stream.id)}

@@ -77,6 +77,15 @@ class Fleet:
         self.waiting.pop(serving.stream_id, None)  # it beat another champion than the one that serves now
 
     def began(self, batch: int) -> Bools:
+    def take_back(self, version: Version) -> None:
+        """Note that an engineer went back to a time before a version came: it is no former champion any more."""
+        line = self.lines.get(version.stream_id, [])
+        if version.id in line:
+            self.lines[version.stream_id] = [kept for kept in line if kept != version.id]
+        waiting = self.waiting.get(version.stream_id)
+        if waiting is not None and waiting.version_id == version.id:
+            del self.waiting[version.stream_id]
+
         """Whether another version served from the start of a batch on, shape (streams,)."""
         found = np.zeros(self.n_streams, dtype=np.bool_)
         found[sorted(self.begins.get(batch, ()))] = True
@@ -140,6 +149,9 @@ def load(store: ControlStore) -> Fleet:
     fleet.ordered = {key: n for key, n in fleet.ordered.items() if key[1] == cursor}
     if cursor is not None:
         for decision in reversed(store.decisions(batch=cursor)):
+    for version in versions.values():
+        if version.role is Role.TAKEN_BACK:
+            fleet.take_back(version)
             fleet.note_decision(decision)
     fleet.waiting = _waiting(store, versions.values())
     return fleet

@@ -1,6 +1,6 @@
 """What an engineer may ask: freeze, pin, exclude, lift, retrain, roll back. Each leaves an audit row.
 
-The order is written to the store and obeyed by the daemon's next tick; nothing here talks to the daemon.
+The order is written to the store and obeyed by the daemon's next tick.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,11 @@ from datetime import datetime
 
 from mlma.core.decisions import Action, OverrideKind, RequestKind
 from mlma.core.errors import OperationError
-from mlma.core.overrides import is_active, require_liftable
-from mlma.core.records import AuditRow, Decision, Override, Request, Stream
-from mlma.core.selection import parse
+from mlma.core.records import AuditRow, Decision, Override, Request
 from mlma.runtime.answers import answer, described, in_words, listed, period, to_json
-from mlma.runtime.lookups import decisions_touched, select_known
-from mlma.runtime.order_checks import end_of, require_aware, signed
+from mlma.runtime.back_to import going_back
+from mlma.runtime.lookups import decisions_touched, schedule_of, select_known
+from mlma.runtime.order_checks import end_of, is_over, liftable, remaining, require_aware, signed
 from mlma.runtime.ports import Clock, ControlStore
 
 IN_WORDS: Mapping[OverrideKind | RequestKind, str] = {
@@ -150,7 +149,7 @@ def exclude(
 def lift(
     store: ControlStore, clock: Clock, *, ids: Sequence[int], author: str, reason: str, dry_run: bool = False
 ) -> Outcome:
-    """End overrides before their time. All are checked before the first one is lifted.
+    """End overrides before their time, all or none.
 
     Raises
     ------
@@ -159,7 +158,7 @@ def lift(
     """
     author, reason = signed(author, reason)
     now, known = clock.now(), {override.id: override for override in store.overrides()}
-    lifted = [_liftable(known, override_id, now) for override_id in dict.fromkeys(ids)]
+    lifted = [liftable(known, override_id, now) for override_id in dict.fromkeys(ids)]
     if not lifted:
         raise OperationError("name the overrides to lift by their ids; `mlma overrides` lists them")
     if not dry_run:
@@ -173,36 +172,16 @@ def lift(
                 after=to_json(override, lifted_at=now, lifted_by=author, reason=reason),
             )
             store.lift_override(override.id, by=author, at=now, audit=audit)
-    chosen = [s for s in store.streams() if any(_is_over(override, s) for override in lifted)]
+    chosen = [s for s in store.streams() if any(is_over(override, s) for override in lifted)]
     body = "lifted: " + ", ".join(described(override) for override in lifted)
     return Outcome(
         operation="lift",
         selection=" ".join(override.selection for override in lifted),
         streams=tuple(stream.name for stream in chosen),
         ids=tuple(override.id for override in lifted),
-        message=answer(body, store.lease(), now, dry_run=dry_run) + _remaining(known, lifted, chosen, now),
+        message=answer(body, store.lease(), now, dry_run=dry_run) + remaining(known, lifted, chosen, now),
         dry_run=dry_run,
     )
-
-
-def _liftable(known: Mapping[int, Override], override_id: int, now: datetime) -> Override:
-    if override_id not in known:
-        raise OperationError(f"there is no override {override_id}; `mlma overrides` lists them")
-    require_liftable(known[override_id], now)
-    return known[override_id]
-
-
-def _is_over(override: Override, stream: Stream) -> bool:
-    return parse(override.selection).matches(stream.name, stream.labels)
-
-
-def _remaining(
-    known: Mapping[int, Override], lifted: Sequence[Override], streams: Sequence[Stream], now: datetime
-) -> str:
-    """Sentence on what still holds the streams of the lifted overrides; empty when nothing does."""
-    others = [o for o in known.values() if o not in lifted and is_active(o, now)]
-    still = [described(o) for o in others if any(_is_over(o, stream) for stream in streams)]
-    return f" Still in force there: {', '.join(still)}." if still else ""
 
 
 def retrain(
@@ -213,18 +192,34 @@ def retrain(
 
 
 def rollback(
-    store: ControlStore, clock: Clock, *, selection: str, author: str, reason: str, dry_run: bool = False
+    store: ControlStore,
+    clock: Clock,
+    *,
+    selection: str,
+    author: str,
+    reason: str,
+    back_to: datetime | None = None,
+    dry_run: bool = False,
 ) -> Outcome:
-    """Ask for the former champions of a selection; asking twice before the daemon obeys is asking once.
+    """Ask for the former champions of a selection, or for what served at a time; asking twice is asking once.
+
+    Parameters
+    ----------
+    back_to
+        Event time whose versions are to serve again; what came later leaves the pools.
 
     Raises
     ------
     OperationError
-        Author or reason is missing.
+        Author or reason is missing, the time has no zone or lies ahead, or the daemon has not started on the state.
     UnknownStreamError
         The selection, or one of its names, matches no stream.
     """
-    return _request(store, clock, RequestKind.ROLLBACK, selection, author, reason, dry_run=dry_run)
+    if back_to is not None:
+        require_aware(back_to)
+        if back_to > clock.now():
+            raise OperationError(f"{in_words(back_to)} lies ahead, it is {in_words(clock.now())}: nothing served then")
+    return _request(store, clock, RequestKind.ROLLBACK, selection, author, reason, dry_run=dry_run, back_to=back_to)
 
 
 def _put(store: ControlStore, asked: Override, *, dry_run: bool) -> Outcome:
@@ -267,20 +262,33 @@ def _audit(order: Override | Request) -> AuditRow:
 
 
 def _request(
-    store: ControlStore, clock: Clock, kind: RequestKind, text: str, author: str, reason: str, *, dry_run: bool
+    store: ControlStore,
+    clock: Clock,
+    kind: RequestKind,
+    text: str,
+    author: str,
+    reason: str,
+    *,
+    dry_run: bool,
+    back_to: datetime | None = None,
 ) -> Outcome:
     author, reason = signed(author, reason)
     selection, streams = select_known(text, store.streams())
     now, names = clock.now(), tuple(stream.name for stream in streams)
     body = IN_WORDS[kind].format(streams=listed(names))
+    if back_to is not None:
+        body = going_back(store, schedule_of(store.meta()), streams, back_to)
     ids: tuple[int, ...] = ()
-    same = [r for r in store.requests(open_only=True) if r.kind is kind and r.selection == str(selection)]
+    asked = (kind, str(selection), back_to)
+    same = [r for r in store.requests(open_only=True) if (r.kind, r.selection, r.back_to) == asked]
     if same:
         ids = (same[0].id,)
         by = f"{same[0].author} at {in_words(same[0].created_at)}"
         body = f"request {same[0].id} by {by} is open and asks for the same, nothing was added: {body}"
     elif not dry_run:
-        request = Request(kind=kind, selection=str(selection), author=author, comment=reason, created_at=now)
+        request = Request(
+            kind=kind, selection=str(selection), author=author, comment=reason, created_at=now, back_to=back_to
+        )
         ids = (store.add_request(request, _audit(request)),)
         body = f"request {ids[0]}: {body}"
     return Outcome(

@@ -1,9 +1,13 @@
 """What an order must bring along: who stands for it, why, and until when."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from mlma.core.errors import OperationError
-from mlma.runtime.answers import in_words
+from mlma.core.overrides import is_active, require_liftable
+from mlma.core.records import Override, Stream
+from mlma.core.selection import parse
+from mlma.runtime.answers import described, in_words
 
 
 def signed(author: str, reason: str) -> tuple[str, str]:
@@ -40,3 +44,25 @@ def end_of(until: datetime | None, now: datetime, *, forever: bool) -> datetime 
     if until <= now:
         raise OperationError(f"the end {in_words(until)} has passed, it is {in_words(now)}")
     return until
+
+
+def liftable(known: Mapping[int, Override], override_id: int, now: datetime) -> Override:
+    """Override of an id that can be lifted. Raises OperationError when it does not exist or has ended."""
+    if override_id not in known:
+        raise OperationError(f"there is no override {override_id}; `mlma overrides` lists them")
+    require_liftable(known[override_id], now)
+    return known[override_id]
+
+
+def is_over(override: Override, stream: Stream) -> bool:
+    """Whether an override is about a stream."""
+    return parse(override.selection).matches(stream.name, stream.labels)
+
+
+def remaining(
+    known: Mapping[int, Override], lifted: Sequence[Override], streams: Sequence[Stream], now: datetime
+) -> str:
+    """Sentence on what still holds the streams of the lifted overrides; empty when nothing does."""
+    others = [o for o in known.values() if o not in lifted and is_active(o, now)]
+    still = [described(o) for o in others if any(is_over(o, stream) for stream in streams)]
+    return f" Still in force there: {', '.join(still)}." if still else ""

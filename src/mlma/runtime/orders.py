@@ -1,6 +1,7 @@
 """What an engineer asked for, obeyed on the next tick: requests, and proposals that a lifted override releases."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from mlma.core import selection
 from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, RequestKind, Role
 from mlma.core.errors import OperationError
 from mlma.core.records import NAIVE, Decision, Request, Stream
-from mlma.runtime import clean_rows
+from mlma.runtime import back_to, clean_rows
 from mlma.runtime.control import Control, Results
 from mlma.runtime.trainings import Trainings
 
@@ -36,9 +37,12 @@ class Orders:
         obeyed = 0
         is_rollback = request.kind is RequestKind.ROLLBACK
         ids = np.asarray([] if is_rollback else [stream.id for stream in streams], dtype=np.int64)
+        past = None if request.back_to is None else self._past(streams, request.back_to)
         n_rows = dict(zip(ids.tolist(), clean_rows.count(self._control, ids).tolist(), strict=True))
         for stream in streams:
-            if is_rollback:
+            if past is not None:
+                decision = self._back_to(stream, request, past, results)
+            elif is_rollback:
                 decision = self._rollback(stream, request, results)
             else:
                 decision = self._retrain(stream, request, results, n_rows[stream.id])
@@ -91,6 +95,21 @@ class Orders:
         return replace(decision, version_id=former.id if former else NAIVE)
 
     # releases
+    def _past(self, streams: list[Stream], time: datetime) -> back_to.Past:
+        return back_to.Past.read(self._control.store, self._control.settings.schedule, streams, time)
+
+    def _back_to(self, stream: Stream, request: Request, past: back_to.Past, results: Results) -> Decision:
+        step = past.step(stream.id, self._control.fleet.champion(stream.id))
+        held_by = Hold.FROZEN if self._is_frozen(stream, results) else step.held_by
+        if held_by is Hold.NOTHING and step.target is not None:
+            if step.is_change:
+                self._control.promote(step.target, Reason.BACK_TO_TIME, results)
+            results.versions += [replace(version, role=Role.TAKEN_BACK) for version in step.taken_back]
+        decision = self._decision(
+            stream, Action.ROLL_BACK, Reason.BACK_TO_TIME, Phase.REQUEST, held_by, _words(request)
+        )
+        return replace(decision, version_id=step.target.id if step.target else NAIVE)
+
 
     def _release(self) -> None:
         control, fleet = self._control, self._control.fleet

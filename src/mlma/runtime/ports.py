@@ -98,6 +98,9 @@ class ControlStore(Protocol):
         """All streams in order of id."""
 
     def files(self, *, limit: int | None = None) -> list[SourceFile]:
+    def stream(self, name: str) -> Stream | None:
+        """The stream of a name, None when there is none."""
+
         """Files in order of seq, or the last ``limit`` ones."""
 
     def rejected(self) -> list[Rejected]:
@@ -186,8 +189,13 @@ class History(Protocol):
     def append_members(self, shard: int, block: MemberBlock) -> None:
         """Store the forecasts of all members of the pools, with their weights."""
 
-    def members(self, shard: int, *, first_origin: int, last_origin: int) -> list[MemberBlock]:
-        """Blocks whose origins lie in [first_origin, last_origin], in order; those of long ago may be forgotten."""
+    def members(
+        self, shard: int, *, first_origin: int, last_origin: int, stream_id: int | None = None
+    ) -> list[MemberBlock]:
+        """Blocks whose origins lie in [first_origin, last_origin], in order, of one stream or of all.
+
+        Those of long ago may be forgotten.
+        """
 
     def append_pool(self, block: PoolBlock) -> None:
         """Store the pools of the fleet as they are after a batch."""
