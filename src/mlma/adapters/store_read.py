@@ -117,13 +117,13 @@ class StoreReader:
         """All streams in order of id."""
         return self._list(Stream, select_records(Stream, STREAMS).order_by(STREAMS.c.id))
 
-    def files(self, *, limit: int | None = None) -> list[SourceFile]:
-        """Files in order of seq, or the last ``limit`` ones."""
     def stream(self, name: str) -> Stream | None:
         """The stream of a name, None when there is none; the others are not read."""
         query = select_records(Stream, STREAMS).where(STREAMS.c.name == name)
         return next(iter(self._list(Stream, query)), None)
 
+    def files(self, *, limit: int | None = None) -> list[SourceFile]:
+        """Files in order of seq, or the last ``limit`` ones."""
         query = select_records(SourceFile, SOURCE_FILES).order_by(SOURCE_FILES.c.seq.desc()).limit(limit)
         return self._list(SourceFile, query)[::-1]
 

@@ -169,14 +169,14 @@ class Control:
     def take_note(self, results: Results) -> None:
         """Know what was recorded."""
         versions = {version.id: version for version in results.versions}
-        for serving in results.servings:
-            self.serves(serving, versions[serving.version_id])
-        for version in results.joined:
-            self.pools.join(version)
         for version in versions.values():
             if version.role is Role.TAKEN_BACK:  # leaves before another is seated, which then needs no one's place
                 self.fleet.take_back(version)
                 self.pools.leave(version.stream_id, [version.id])
+        for serving in results.servings:
+            self.serves(serving, versions[serving.version_id])
+        for version in results.joined:
+            self.pools.join(version)
             self.fleet.versions[version.id] = version
         for version in results.versions:
             if version.id in self.fleet.versions:

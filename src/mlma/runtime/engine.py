@@ -96,21 +96,21 @@ class Engine(Control):
                 pools.join(version)
         for serving in servings:
             if block is None or serving.origin >= opened:
-                pools.lead(self.fleet.versions[serving.version_id])
                 if serving.reason is Reason.BACK_TO_TIME:
                     pools.leave(serving.stream_id, self._taken_back(pools, serving.stream_id))
+                pools.lead(self.fleet.versions[serving.version_id])
         for stream_id, line in self.fleet.lines.items():
             seated = [sitting.version_id for sitting in pools.versions.get(stream_id, {}).values()]
             taken_back = [name for name in seated if self.fleet.versions[name].role is Role.FORMER and name not in line]
             pools.leave(stream_id, taken_back + self._taken_back(pools, stream_id))
         return pools
 
-    def _waiting_ids(self) -> set[str]:
     def _taken_back(self, pools: Pools, stream_id: int) -> list[str]:
         """Versions in a pool that came after the time to which an engineer went back."""
         seated = [sitting.version_id for sitting in pools.versions.get(stream_id, {}).values()]
         return [name for name in seated if self.fleet.versions[name].role is Role.TAKEN_BACK]
 
+    def _waiting_ids(self) -> set[str]:
         """Candidates that an override keeps from serving."""
         return {decision.version_id for decision in self.fleet.waiting.values()}
 

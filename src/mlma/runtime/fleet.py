@@ -76,7 +76,6 @@ class Fleet:
         self.begins.setdefault(serving.batch + 1, set()).add(serving.stream_id)
         self.waiting.pop(serving.stream_id, None)  # it beat another champion than the one that serves now
 
-    def began(self, batch: int) -> Bools:
     def take_back(self, version: Version) -> None:
         """Note that an engineer went back to a time before a version came: it is no former champion any more."""
         line = self.lines.get(version.stream_id, [])
@@ -86,6 +85,7 @@ class Fleet:
         if waiting is not None and waiting.version_id == version.id:
             del self.waiting[version.stream_id]
 
+    def began(self, batch: int) -> Bools:
         """Whether another version served from the start of a batch on, shape (streams,)."""
         found = np.zeros(self.n_streams, dtype=np.bool_)
         found[sorted(self.begins.get(batch, ()))] = True
@@ -142,6 +142,9 @@ def load(store: ControlStore) -> Fleet:
     versions = {version.id: version for version in store.versions()}
     for serving in store.servings():
         fleet.serves(serving, versions[serving.version_id])
+    for version in versions.values():
+        if version.role is Role.TAKEN_BACK:
+            fleet.take_back(version)
     fleet.versions |= {version.id: version for version in versions.values() if version.role is Role.CHALLENGER}
     for effect in store.effects():
         fleet.note_effect(effect)
@@ -149,9 +152,6 @@ def load(store: ControlStore) -> Fleet:
     fleet.ordered = {key: n for key, n in fleet.ordered.items() if key[1] == cursor}
     if cursor is not None:
         for decision in reversed(store.decisions(batch=cursor)):
-    for version in versions.values():
-        if version.role is Role.TAKEN_BACK:
-            fleet.take_back(version)
             fleet.note_decision(decision)
     fleet.waiting = _waiting(store, versions.values())
     return fleet

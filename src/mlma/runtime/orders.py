@@ -36,8 +36,8 @@ class Orders:
         streams = self._selected(request)
         obeyed = 0
         is_rollback = request.kind is RequestKind.ROLLBACK
-        ids = np.asarray([] if is_rollback else [stream.id for stream in streams], dtype=np.int64)
         past = None if request.back_to is None else self._past(streams, request.back_to)
+        ids = np.asarray([] if is_rollback else [stream.id for stream in streams], dtype=np.int64)
         n_rows = dict(zip(ids.tolist(), clean_rows.count(self._control, ids).tolist(), strict=True))
         for stream in streams:
             if past is not None:
@@ -94,7 +94,6 @@ class Orders:
         decision = self._decision(stream, Action.ROLL_BACK, Reason.REQUESTED, Phase.REQUEST, held_by, _words(request))
         return replace(decision, version_id=former.id if former else NAIVE)
 
-    # releases
     def _past(self, streams: list[Stream], time: datetime) -> back_to.Past:
         return back_to.Past.read(self._control.store, self._control.settings.schedule, streams, time)
 
@@ -110,6 +109,7 @@ class Orders:
         )
         return replace(decision, version_id=step.target.id if step.target else NAIVE)
 
+    # releases
 
     def _release(self) -> None:
         control, fleet = self._control, self._control.fleet

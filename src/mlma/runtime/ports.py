@@ -97,10 +97,10 @@ class ControlStore(Protocol):
     def streams(self) -> list[Stream]:
         """All streams in order of id."""
 
-    def files(self, *, limit: int | None = None) -> list[SourceFile]:
     def stream(self, name: str) -> Stream | None:
         """The stream of a name, None when there is none."""
 
+    def files(self, *, limit: int | None = None) -> list[SourceFile]:
         """Files in order of seq, or the last ``limit`` ones."""
 
     def rejected(self) -> list[Rejected]:
