@@ -284,6 +284,13 @@ def test_error_in_the_middle_of_a_commit_leaves_nothing(store: SqlStore) -> None
     assert store.cursor() == 4
 
 
+def test_a_stream_is_found_by_its_name(store: SqlStore) -> None:
+    streams = everything().streams
+    store.record(everything())
+    assert [store.stream(stream.name) for stream in streams] == list(streams)
+    assert store.stream("nobody") is None
+
+
 def test_two_streams_of_one_name_are_refused(store: SqlStore) -> None:
     with pytest.raises(StoreError, match=r"(?i)unique"):
         store.record(Commit(streams=[stream(0, "IAH"), stream(1, "IAH")]))

@@ -257,6 +257,15 @@ def test_members_come_back_in_order_of_origin_with_their_weights(history):
     assert history.members(0, first_origin=0, last_origin=99) == []
 
 
+def test_members_of_one_stream_come_back_alone(history):
+    history.append_members(1, member_block(3, weight=0.25))
+    (found,) = history.members(1, first_origin=0, last_origin=99, stream_id=0)
+    assert [found.members[code] for code in found.member] == ["naive", "0-3-0"]
+    assert (found.weight.tolist(), found.shift.tolist(), found.forecast.shape) == ([0.25, 0.75], [0.0, 0.25], (2, 2))
+    (none,) = history.members(1, first_origin=0, last_origin=99, stream_id=3)
+    assert len(none.seat) == 0
+
+
 def test_pools_of_a_batch_come_back_whole_or_for_one_stream(history):
     history.append_pool(pool_block(7))
     assert_same_block(history.pool(7), pool_block(7))

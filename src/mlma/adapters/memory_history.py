@@ -152,7 +152,7 @@ class MemoryHistory:
 
 def _members_of(block: MemberBlock, stream_id: int) -> MemberBlock:
     keep = block.stream_id == stream_id
-    columns = ("stream_id", "seat", "member", "weight", "inner", "forecast")
+    columns = ("stream_id", "seat", "member", "weight", "inner", "shift", "slope", "forecast")
     return replace(block, **{name: getattr(block, name)[keep] for name in columns})
 
 

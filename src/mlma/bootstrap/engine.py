@@ -84,6 +84,8 @@ def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | N
         "alpha": str(settings.testing.alpha),
         "fallback_every": str(settings.life.fallback_every),
         "policy": settings.policy,
+        "serve": str(settings.life.serve),
+        "price": str(settings.life.price),
         "model": settings.model.name,
         "loss": str(settings.testing.loss),
     }

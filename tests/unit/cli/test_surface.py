@@ -13,7 +13,7 @@ import mlma
 from mlma.cli.main import app
 
 HEAVY = ("pandas", "ray", "sklearn", "lightgbm", "scipy", "pyarrow", "matplotlib")
-READS = ("status", "streams", "explain", "decisions", "incidents", "versions", "overrides", "audit", "doctor",
+READS = ("status", "streams", "explain", "decisions", "incidents", "versions", "ledger", "overrides", "audit", "doctor",
          "digest show", "config check", "config show")  # fmt: skip
 CHANGES = ("freeze", "pin", "exclude", "lift", "retrain", "rollback", "digest send")
 
