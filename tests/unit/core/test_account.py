@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlma.core.account import FRESH_BATCHES, LARGEST_EXCESS, SLACK, SMALLEST_DEBT, SMALLEST_SHARE, Account
+from mlma.core.account import FRESH_BATCHES, LARGEST_EXCESS, SLACK, SMALLEST_SHARE, Account
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True)
 NAN = float("nan")

@@ -21,7 +21,10 @@ MANY_VALUES = 2000
 """Of more values than these every fifth is looked at for the bounds: five shares no factor with 24 or 7."""
 
 MIN_TAIL = 0.1
-"""Smallest such distance, of the mean absolute value."""
+"""Smallest such distance, of the mean absolute value between the two quantiles."""
+
+WILD = 5.0
+"""How far beyond the bounds a value may lie, in distances of one bound from the other, and still be pulled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +118,8 @@ class Designer:
         for back in (0, per_day, self.schedule.season):
             at = origins[:, None] - back - np.arange(1, n + 1) - start
             inside = (at >= 0) & (at < y.shape[1])
-            values = np.where(inside, y[:, np.clip(at, 0, y.shape[1] - 1)], np.nan)
+            # laid out by row, so that a mean has the same last bit however many streams and origins there are
+            values = np.ascontiguousarray(np.where(inside, y[:, np.clip(at, 0, y.shape[1] - 1)], np.nan))
             known = np.isfinite(values)
             count = known.sum(axis=2)
             mean = np.divide(
@@ -163,14 +167,31 @@ def bounds(y: Floats) -> Floats:
     ordered = np.sort(y, axis=1)
     n = np.isfinite(y).sum(axis=1)
 
-    def quantile(share: float) -> Floats:
+    def quantile(share: float, *, beyond: int = 0) -> Floats:
+        """Value with this share below it, and at least so many of two or more."""
         at = np.floor(share * np.maximum(n - 1, 0)).astype(np.int64)
+        at = np.maximum(at, np.minimum(beyond, np.maximum(n - 1, 0)))
         return ordered[np.arange(len(y)), at] if y.shape[1] else np.full(len(y), np.nan)
 
-    middle = quantile(0.5)
-    size = np.divide(np.nansum(np.abs(y), axis=1), n, out=np.zeros(len(y)), where=n > 0)
-    low = middle - TAIL * np.maximum(middle - quantile(0.01), MIN_TAIL * size)
-    high = middle + TAIL * np.maximum(quantile(0.99) - middle, MIN_TAIL * size)
-    never_negative = quantile(0.0) >= 0
-    low = np.where(never_negative, np.maximum(low, 0.0), low)
+    middle, first, last = quantile(0.5), quantile(0.01, beyond=1), quantile(0.99)
+    between = (y >= np.minimum(first, last)[:, None]) & (y <= np.maximum(first, last)[:, None])
+    size = np.where(between, np.abs(y), 0.0).sum(axis=1) / np.maximum(between.sum(axis=1), 1)  # wild values left out
+    low = middle - TAIL * np.maximum(middle - first, MIN_TAIL * size)
+    high = middle + TAIL * np.maximum(last - middle, MIN_TAIL * size)
+    wild = low - WILD * (high - low)
+    lowest = np.where(y >= wild[:, None], y, np.inf).min(axis=1, initial=np.inf)
+    low = np.where(lowest >= 0, np.maximum(low, 0.0), low)
     return np.stack([np.where(n > 0, low, -np.inf), np.where(n > 0, high, np.inf)], axis=1)
+
+
+def cleaned(y: Floats, limits: Floats) -> Floats:
+    """Values (streams, n) pulled in to the bounds (streams, 2); what lies far beyond these counts as missing.
+
+    Examples
+    --------
+    >>> cleaned(np.array([[5.0, 30.0, 1e9]]), np.array([[0.0, 20.0]]))
+    array([[ 5., 20., nan]])
+    """
+    low, high = limits[:, :1], limits[:, 1:]
+    far = WILD * (high - low)
+    return np.where((y < low - far) | (y > high + far), np.nan, np.clip(y, low, high))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlma.core.blocks import Bools, Floats
 from mlma.core.settings import Evergreen
 from mlma.models.evergreen import gram
-from mlma.models.evergreen.design import Design, Designer, bounds
+from mlma.models.evergreen.design import Design, Designer, bounds, cleaned
 
 LOG_PENALTY = 1.0
 SLOT_PENALTY = 3.0
@@ -132,18 +132,21 @@ class Members:
 
     def updated(self, known: Learned, y: Floats, *, start: int, batch: int, usable: Bools) -> Learned:
         """Learn from one more batch; ``y`` reaches back a train window from its end, or further."""
-        known = self._solved(self._accumulated(known, y, start, batch, usable), batch, by_slot=False)
         window = self.designer.schedule.train_window
+        is_new = np.isinf(known.limits).any(axis=1, keepdims=True)  # born since: its first values teach already
+        if is_new.any():
+            known = replace(known, limits=np.where(is_new, bounds(y[:, -window:]), known.limits))
+        known = self._solved(self._accumulated(known, y, start, batch, usable), batch, by_slot=False)
         return replace(known, limits=bounds(y[:, -window:])) if known.solved[0] == batch else known
 
     def _accumulated(self, known: Learned, y: Floats, start: int, batch: int, usable: Bools) -> Learned:
         schedule = self.designer.schedule
         first, last = schedule.first_slot(batch), schedule.origin_after(batch)
-        clean = _within(y[:, max(0, first - self.designer.lookback - start) : last - start], known.limits)
+        clean = cleaned(y[:, max(0, first - self.designer.lookback - start) : last - start], known.limits)
         design = self.designer.build(clean, start=last - clean.shape[1], first=first, last=last)
         target = clean[:, clean.shape[1] - (last - first) :]
         fit = usable[:, first - start : last - start] & np.isfinite(target) & design.usable
-        known = replace(known, unit=_units(known.unit, target, fit))
+        known = replace(known, unit=_units(known.unit, clean))
         target = np.nan_to_num(target)
         if Evergreen.LAD in self.families:
             known = self._log_accumulated(known, design, target, fit)
@@ -203,7 +206,7 @@ class Members:
             Shape (S, families, targets); NaN where a member knows too little.
         """
         limits, unit, log_solution, slot = np.split(parameters, [2, 4, 4 + self._p + 1], axis=1)
-        clean = _within(y, limits)
+        clean = cleaned(y, limits)
         design = self.designer.build(clean, start=start, first=first, last=last)
         made = []
         for family in self.families:
@@ -229,15 +232,15 @@ def _scaled(values: Floats, unit: Floats) -> Floats:
     return (values - unit[:, 0].reshape(shape)) / scale
 
 
-def _units(unit: Floats, target: Floats, fit: Bools) -> Floats:
-    """Shift and scale of streams that have none yet: mean and spread of their first values."""
+def _units(unit: Floats, y: Floats) -> Floats:
+    """Shift and scale of streams that have none yet: mean and spread of their first values, shape (streams, n)."""
+    fit = np.isfinite(y)
     n = fit.sum(axis=1)
-    new = np.isnan(unit[:, 1]) & (n > 1)
+    new = np.isnan(unit[:, 1]) & (n > 0)
     if not new.any():
         return unit
-    known = np.where(fit, target, 0.0)
-    mean = known.sum(axis=1) / np.maximum(n, 1)
-    spread = np.sqrt(np.where(fit, (target - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(n, 1))
+    mean = np.where(fit, y, 0.0).sum(axis=1) / np.maximum(n, 1)
+    spread = np.sqrt(np.where(fit, (y - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(n, 1))
     scale = np.where(spread > 0, spread, np.where(mean != 0, np.abs(mean), 1.0))
     return np.where(new[:, None], np.stack([mean, scale], axis=1), unit)
 
