@@ -233,6 +233,7 @@ def pool_block(batch):
         mass=np.array([0.5, 0.0, 0.75]),
         weight=np.array([0.25, 0.75, 1.0]),
         recalibration=np.arange(6.0).reshape(3, 2),
+        comparison=np.arange(9.0).reshape(3, 3),
         account={"debt": np.array([0.5, 0.0]), "loss_n": np.array([3.0, 1.0])},
     )
 

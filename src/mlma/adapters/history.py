@@ -203,6 +203,7 @@ class ParquetHistory:
                 "mass": block.mass,
                 "weight": block.weight,
                 "recalibration": list_column(block.recalibration),
+                "comparison": list_column(block.comparison),
             }
         )
         write(self._path(ACCOUNTS, 0, block.batch), pa.table(dict(block.account)))
@@ -227,6 +228,7 @@ class ParquetHistory:
             mass=floats(table, "mass"),
             weight=floats(table, "weight"),
             recalibration=matrix(table, "recalibration"),
+            comparison=matrix(table, "comparison"),
             account={name: floats(account, name) for name in account.column_names},
         )
 

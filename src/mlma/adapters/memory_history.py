@@ -135,6 +135,7 @@ class MemoryHistory:
             mass=block.mass[keep],
             weight=block.weight[keep],
             recalibration=block.recalibration[keep],
+            comparison=block.comparison[keep],
             account=block.account,
         )
 

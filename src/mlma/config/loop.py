@@ -20,6 +20,7 @@ from mlma.core.settings import (
     LossName,
     LossTestName,
     ModelSettings,
+    Promotion,
     ReferencePolicy,
     Serve,
     TestingSettings,
@@ -239,6 +240,11 @@ class LifeSection(Section):
         description="of a training: the relative loss, summed over batches, that it must save (0.3: it pays when it "
         "saves 3 % of the stream's loss for 10 batches), from 0",
     )
+    promotion: Promotion = Field(
+        _LIFE.promotion,
+        description="with one champion: recent: the version with the lowest recent losses serves; proven: only one "
+        "that a paired comparison (at 5 %, within 8 batches) showed to be better",
+    )
     promotion_floor: float = Field(
         _LIFE.promotion_floor, ge=0, lt=1, description="relative gain that a candidate must show, in [0, 1)"
     )
@@ -246,6 +252,26 @@ class LifeSection(Section):
         _LIFE.training_deadline, description="wall time after which a training is taken for lost and tried again"
     )
     max_attempts: int = Field(_LIFE.max_attempts, ge=1, description="tries of one training, from 1")
+    budget_cpu_s_per_hour: float | None = Field(
+        _LIFE.budget_cpu_s_per_hour,
+        gt=0,
+        allow_inf_nan=False,
+        description="CPU seconds of trainings that an hour of event time allows, above 0; null: no limit",
+    )
+    budget_burst_s: float | None = Field(
+        _LIFE.budget_burst_s,
+        gt=0,
+        allow_inf_nan=False,
+        description="CPU seconds that may be saved up, above 0; null: those of one batch",
+    )
+    budget_concurrent: int | None = Field(
+        _LIFE.budget_concurrent, ge=1, description="trainings at the same time, from 1; null: one a worker"
+    )
+    budget_patience: int = Field(
+        _LIFE.budget_patience,
+        ge=1,
+        description="batches that a training waits for the budget before it lapses, from 1",
+    )
 
     def to_core(self, schedule: ScheduleSection) -> LifeSettings:
         """Settings of the core; the history that a training needs comes from the schedule."""

@@ -91,6 +91,7 @@ class PoolBlock:
     mass: Floats  # (m,) how much past that mean stands for: 0 for none, towards 1
     weight: Floats  # (m,) from the next batch on
     recalibration: Floats  # (m, sums), see `mlma.core.recalibration`
+    comparison: Floats  # (m, numbers), see `mlma.runtime.contests`
     account: Mapping[str, Floats]  # (streams,) each, see `mlma.core.account.Account`
 
 

@@ -65,6 +65,13 @@ class Evergreen(StrEnum):
     SLOT_RIDGE = "slot_ridge"  # one ridge regression for each part of the day
 
 
+class Promotion(StrEnum):
+    """What a version must show before it serves alone instead of the champion."""
+
+    RECENT = "recent"  # lower recent losses on the same targets
+    PROVEN = "proven"  # a paired comparison over up to eight batches that keeps its promise
+
+
 class Yardstick(StrEnum):
     """What the tested loss is measured against."""
 
@@ -123,9 +130,19 @@ class LifeSettings:
     recalibrate: bool = True  # beside a champion: shift and slope of the versions' forecasts
     pool_shrinkage: float = 0.3  # of a member's relative loss to the fleet's median of it
     price: float = 0.3  # of a training: the relative loss, summed over batches, that it must save
+    promotion: Promotion = Promotion.RECENT
     promotion_floor: float = 0.0  # relative gain on the held-out targets that a challenger must show
     training_deadline: timedelta = timedelta(minutes=30)
     max_attempts: int = 3
+    budget_cpu_s_per_hour: float | None = None  # of trainings, by event time; None: no limit
+    budget_burst_s: float | None = None  # CPU seconds that may be saved up; None: those of one batch
+    budget_concurrent: int | None = None  # trainings at the same time; None: as many as there are workers
+    budget_patience: int = 13  # batches that a training waits for the budget before it lapses
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether trainings may have to wait for CPU seconds."""
+        return self.budget_cpu_s_per_hour is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,11 @@ import numpy as np
 from mlma.core import pool
 from mlma.core.account import Account
 from mlma.core.blocks import Bools, Floats, Ints, PoolBlock
+from mlma.core.comparison import Comparisons
 from mlma.core.recalibration import N_SUMS, after, solved
 from mlma.core.records import NAIVE, Version
-from mlma.core.settings import Evergreen, LifeSettings, Serve
+from mlma.core.settings import Evergreen, LifeSettings, Promotion, Serve
+from mlma.runtime.contests import NUMBERS, Contests, Judged
 from mlma.runtime.lineup import Champion, Lineup
 
 
@@ -46,13 +48,21 @@ class Pools:
     record: pool.Record = field(init=False)  # (streams, seats)
     account: Account = field(init=False)
     recalibration: Floats = field(init=False)  # (streams, seats, sums), see `mlma.core.recalibration`
+    contests: Contests = field(init=False)
+    judged: Judged | None = None  # of the last closed batch
     _leader: Ints = field(init=False)  # (streams,), seat of the champion; 0 while there is none
 
     def __post_init__(self) -> None:
         self.record = pool.Record.empty(0, n_seats(self.life))
         self.account = Account.empty(0)
         self.recalibration = np.zeros((0, self._n_seats, N_SUMS))
+        self.contests = Contests(n_seats=self._n_seats - self.n_fixed if self._proves else 0)
         self._leader = np.empty(0, dtype=np.int64)
+
+    @property
+    def _proves(self) -> bool:
+        life = self.life
+        return life.serve is Serve.CHAMPION and not life.proof and life.promotion is Promotion.PROVEN
 
     @property
     def n_fixed(self) -> int:
@@ -66,6 +76,7 @@ class Pools:
         self.record = pool.Record(np.vstack([self.record.mean, new.mean]), np.vstack([self.record.mass, new.mass]))
         self.account = self.account.grown(n_streams)
         self.recalibration = np.concatenate([self.recalibration, np.zeros((more, self._n_seats, N_SUMS))])
+        self.contests.grow(more)
         self._leader = np.concatenate([self._leader, np.zeros(more, dtype=np.int64)])
 
     @property
@@ -83,6 +94,8 @@ class Pools:
     def _forget(self, stream_id: int, seat: int) -> None:
         self.record.mean[stream_id, seat], self.record.mass[stream_id, seat] = np.nan, 0.0
         self.recalibration[stream_id, seat] = 0.0
+        if self._proves:
+            self.contests.begin(stream_id, seat - self.n_fixed)
 
     # who sits where
 
@@ -107,7 +120,10 @@ class Pools:
 
     def lead(self, version: Version) -> None:
         """Make a version the champion of its stream."""
-        self._leader[version.stream_id] = self.join(version)
+        at = self.join(version)
+        if self._proves and self._leader[version.stream_id] != at:
+            self.contests.begin(version.stream_id)  # against the champion before
+        self._leader[version.stream_id] = at
 
     def _best(self, stream_id: int) -> int | None:
         """Seat of the version with the smallest recent loss."""
@@ -115,7 +131,9 @@ class Pools:
         return min(seats, key=lambda seat: self.record.mean[stream_id, seat]) if seats else None
 
     def favourites(self) -> dict[int, str]:
-        """Version that did better lately than the champion of its stream, by stream."""
+        """Version that did better than the champion of its stream, lately or as proven, by stream."""
+        if self._proves:
+            return self._proven()
         found = {}
         for stream_id, seats in self.versions.items():
             best, leader = self._best(stream_id), int(self._leader[stream_id])
@@ -123,6 +141,27 @@ class Pools:
             if best is not None and leader and best != leader and mean[best] < mean[leader]:
                 found[stream_id] = seats[best].version_id
         return found
+
+    def _proven(self) -> dict[int, str]:
+        """Version that was shown to be better than the champion of its stream, the one with the largest gain."""
+        found: dict[int, str] = {}
+        if self.judged is None:
+            return found
+        for stream_id in np.flatnonzero(self.judged.better.any(axis=1)).tolist():
+            gain = np.where(self.judged.better[stream_id], self.judged.gain[stream_id], -np.inf)
+            seat = int(gain.argmax()) + self.n_fixed
+            found[stream_id] = self.versions[stream_id][seat].version_id
+        return found
+
+    def lost(self) -> list[tuple[int, str, str]]:
+        """Stream, version and cause of each comparison that a version lost in the last closed batch."""
+        if self.judged is None:
+            return []
+        rows, seats = np.nonzero(self.judged.not_better)
+        return [
+            (i, self.versions[i][seat + self.n_fixed].version_id, self.judged.cause[i][seat])
+            for i, seat in zip(rows.tolist(), seats.tolist(), strict=True)
+        ]
 
     def recent_loss(self, stream_id: int, version_id: str | None) -> float:
         """Recent loss of a version in the pool, or of the champion; NaN without one."""
@@ -196,6 +235,13 @@ class Pools:
         share = self.weights()[:, self.n_fixed :].sum(axis=1)
         self.account = self.account.after(groups[:, 0], groups[:, 1], served, share, age, alone=self._alone)
 
+    def paid(self, stream_ids: Sequence[int]) -> None:
+        """Start the debts of streams over whose trainings start now."""
+        if len(stream_ids):
+            trained = np.zeros(len(self._leader), dtype=np.bool_)
+            trained[list(stream_ids)] = True
+            self.account = self.account.settled(trained)
+
     def close(self, batch: int, loss: Floats, recalibration: Floats, trained: Bools) -> PoolBlock:
         """Take in the members' mean losses over a closed batch, and who is trained now; what is to be recorded.
 
@@ -211,6 +257,14 @@ class Pools:
         self.account = self.account.settled(trained)
         self.recalibration = after(self.recalibration, recalibration)
         self.record = self.record.after(loss, decay=self.life.pool_decay)
+        n_compared = 0
+        if self._proves:
+            champion = np.where(self._leader > 0, self._leader - self.n_fixed, -1)
+            self.judged = self.contests.judge(loss[:, self.n_fixed :], champion, self._seated()[:, self.n_fixed :])
+            n_compared = len(NUMBERS)
+        compared = np.zeros((*loss.shape, n_compared))
+        if self._proves:
+            compared[:, self.n_fixed :] = self.contests.numbers()
         weight = self.weights()
         fixed = fixed_members(self.life)
         seated = [(i, seat, name) for i in range(len(loss)) for seat, name in enumerate(fixed)]
@@ -228,6 +282,7 @@ class Pools:
             mass=self.record.mass[stream_id, seat],
             weight=weight[stream_id, seat],
             recalibration=self.recalibration[stream_id, seat],
+            comparison=compared[stream_id, seat],
             account=self.account.arrays(),
         )
 
@@ -246,6 +301,11 @@ class Pools:
         at = (block.stream_id[inside], block.seat[inside])
         self.record.mean[at], self.record.mass[at] = block.recent[inside], block.mass[inside]
         self.recalibration[at] = block.recalibration[inside]
+        if self._proves and block.comparison.shape[1]:
+            numbers = np.zeros((*self.record.mean.shape, len(NUMBERS)))
+            numbers[:, self.n_fixed :] = Contests(n_seats=1, state=Comparisons.fresh(1)).numbers()
+            numbers[at] = block.comparison[inside]
+            self.contests.restore(numbers[:, self.n_fixed :])
         for stream_id, seat, member in zip(block.stream_id, block.seat, block.member, strict=True):
             version = versions.get(block.members[member])
             if version is None or not self.n_fixed <= seat < self._n_seats:

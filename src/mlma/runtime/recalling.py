@@ -1,10 +1,14 @@
-"""Which version of a pool serves alone: the one with the lowest recent losses on the same targets.
+"""Which version of a pool serves alone: the table of a version's life, applied to what the batch showed.
 
 A version that just joined starts with the record of the best one, so what decides is how it did on its own batches.
 """
 
-from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason
-from mlma.core.records import Decision
+from dataclasses import replace
+
+from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, Role
+from mlma.core.life_cycle import Circumstances, Transition, advance
+from mlma.core.life_table import DEADLINES, Event, State
+from mlma.core.records import Decision, Version
 from mlma.core.settings import Serve
 from mlma.runtime.control import Control, Results
 from mlma.runtime.scoring import BatchScores
@@ -15,29 +19,80 @@ def recall(control: Control, scores: BatchScores, batch: int) -> Results:
     results, life = Results(), control.settings.life
     if life.serve is not Serve.CHAMPION or life.proof:
         return results
-    favourites = control.pools.favourites()
-    if not favourites:
+    favourites, lost = control.pools.favourites(), control.pools.lost()
+    if not favourites and not lost:
         return results
     frozen, pinned = control.held_by(OverrideKind.FREEZE), control.held_by(OverrideKind.PIN)
-    for stream_id, version_id in sorted(favourites.items()):
-        held_by = Hold.FROZEN if frozen[stream_id] else Hold.PINNED if pinned[stream_id] else Hold.NOTHING
-        version = control.fleet.versions[version_id]
-        if held_by is Hold.NOTHING:
-            control.promote(version, Reason.DID_BETTER, results)
-        results.decisions.append(
-            Decision(
-                stream_id=stream_id,
-                batch=batch,
-                phase=Phase.COMPARISON,
-                action=Action.KEEP if held_by else Action.PROMOTE,
-                proposed=Action.PROMOTE,
-                reason=Reason.DID_BETTER,
-                held_by=held_by,
-                decided_at=control.clock.now(),
-                n=int(scores.n[stream_id]),
-                mean_loss=control.pools.recent_loss(stream_id, version_id),
-                adaptive_mean=control.pools.recent_loss(stream_id, None),
-                version_id=version_id,
-            )
+
+    def now(version: Version) -> Circumstances:
+        return Circumstances(
+            serve=life.serve,
+            frozen=bool(frozen[version.stream_id]),
+            pinned=bool(pinned[version.stream_id]),
+            has_served=version.id in control.fleet.lines.get(version.stream_id, []),
+            is_useful=True,
         )
+
+    for _, version_id in sorted(favourites.items()):
+        version = control.fleet.versions[version_id]
+        step = _told_better(control, version, batch, now(version))
+        if step.held_by is Hold.NOTHING:
+            control.promote(version, Reason.DID_BETTER, results)
+        results.decisions.append(_decided(control, scores, version, batch, step))
+    for stream_id, version_id, cause in lost:
+        version = control.fleet.versions[version_id]
+        state = state_of(control, version, batch)
+        step = advance(state, Event.NOT_BETTER, now(version))
+        if step.state is State.REJECTED:
+            results.versions.append(replace(version, role=Role.REJECTED))
+            decision = _decided(control, scores, version, batch, step)
+            results.decisions.append(
+                replace(decision, action=Action.REJECT, proposed=Action.REJECT, reason=Reason.NOT_BETTER, note=cause)
+            )
+            control.pools.leave(stream_id, [version_id])
     return results
+
+
+def state_of(control: Control, version: Version, batch: int) -> State:
+    """State of a version of a pool, by what it was and how long it has served."""
+    champion = control.fleet.champion(version.stream_id)
+    if champion is not None and champion.id == version.id:
+        served = batch - int(control.fleet.since[version.stream_id])
+        return State.PROBATION if served <= DEADLINES.probation else State.SERVING
+    return State.CHALLENGER if version.role is Role.CHALLENGER else State.KEPT
+
+
+def _told_better(control: Control, version: Version, batch: int, now: Circumstances) -> Transition:
+    """Tell the table that a version did better than the champion.
+
+    Against a champion on probation its former is reinstated; any other version of the pool is a challenger that won.
+    """
+    champion = control.fleet.champion(version.stream_id)
+    former = control.fleet.former(version.stream_id)
+    is_former = former is not None and former.id == version.id
+    if champion is not None and is_former and state_of(control, champion, batch) is State.PROBATION:
+        return advance(State.PROBATION, Event.FORMER_BETTER, now)
+    state = state_of(control, version, batch)
+    if state is State.KEPT:
+        state = advance(state, Event.RECALLED, now).state
+    return advance(state, Event.BETTER, now)
+
+
+def _decided(control: Control, scores: BatchScores, version: Version, batch: int, step: Transition) -> Decision:
+    held_by = step.held_by
+    action = Action.ROLL_BACK if step.event is Event.FORMER_BETTER else Action.PROMOTE
+    return Decision(
+        stream_id=version.stream_id,
+        batch=batch,
+        phase=Phase.COMPARISON,
+        action=action if held_by is Hold.NOTHING else Action.KEEP,
+        proposed=action,
+        reason=Reason.DID_BETTER,
+        held_by=held_by,
+        decided_at=control.clock.now(),
+        n=int(scores.n[version.stream_id]),
+        mean_loss=control.pools.recent_loss(version.stream_id, version.id),
+        adaptive_mean=control.pools.recent_loss(version.stream_id, None),
+        version_id=version.id,
+        note=step.reason,
+    )
