@@ -26,7 +26,7 @@ def explain(
     state: StateOption = STATE,
     as_json: JsonOption = False,
 ) -> None:
-    """Explain the last decision for a stream: what was tested, what was proposed, what held it, what came of it.
+    """Explain the last decision for a stream: tested, proposed, held; its pool, and what age has cost.
 
     Example: [bold]mlma explain IAH --state demo-state --plot iah.png[/bold]
     """
@@ -36,7 +36,7 @@ def explain(
     with opened(state) as found:
         schedule, now = schedule_of(found), bootstrap.clock().now()
         history = found.history if plot is not None or as_json else None
-        made = assemble(found.store, history, schedule, stream, now=now, last=last)
+        made = assemble(found.store, history, schedule, stream, now=now, last=last, pools=found.history)
         if plot is not None:
             bootstrap.plot_stream(found, made, plot)
     if as_json:

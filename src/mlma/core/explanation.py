@@ -69,6 +69,15 @@ class BatchLosses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolShare:
+    """A member of a pool: its weight, NaN while it has none, and its recent loss relative to the best member's."""
+
+    member: str
+    weight: float
+    recent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """One stream: its last batch, what was decided and why, and what led there.
 
@@ -88,6 +97,10 @@ class Explanation:
         That hold now, are pending, and wait for the next tick; of this stream.
     previous
         Decisions before the last batch that were not plain keeps, newest first.
+    pool
+        Members now, the heaviest first; empty when they were not asked for, or nothing is recorded.
+    debt, price
+        What age has cost since the last training, and what a training costs; NaN when it is not known.
     """
 
     stream: Stream
@@ -108,6 +121,9 @@ class Explanation:
     targets: Targets
     losses: BatchLosses
     marks: tuple[Mark, ...]
+    pool: tuple[PoolShare, ...] = ()
+    debt: float = float("nan")
+    price: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 
 import numpy as np
 
 from mlma.core.blocks import Floats
 from mlma.core.decisions import Action, EffectStatus, Hold, Phase, Reason
 from mlma.core.digest_parts import is_alarm
-from mlma.core.errors import OperationError, UnknownStreamError
+from mlma.core.errors import OperationError
 from mlma.core.explanation import (
     BatchLosses,
     Explanation,
@@ -28,19 +27,18 @@ from mlma.core.records import NAIVE, Decision, Override, Request, Stream, Versio
 from mlma.core.schedule import Schedule
 from mlma.core.selection import parse
 from mlma.runtime.explain_words import facts, ratio
+from mlma.runtime.lookups import find_stream, near, stream_of
 from mlma.runtime.monitor_words import monitored
+from mlma.runtime.pool_words import pool_facts
 from mlma.runtime.ports import ControlStore, History
 
-__all__ = ["Explanation", "FleetView", "explain", "find_stream", "fleet_view"]
+__all__ = ["Explanation", "FleetView", "explain", "find_stream", "fleet_view", "near", "stream_of"]
 
 PREVIOUS = 12
 """Earlier decisions that an explanation lists."""
 
 TOP = 10
 """Streams that a fleet view names."""
-
-NEAR = 5
-"""Names that an error suggests."""
 
 MARKS = {
     Action.TRAIN: MarkKind.RETRAIN,
@@ -51,38 +49,6 @@ MARKS = {
 }
 
 
-def find_stream(streams: Sequence[Stream], name: str) -> Stream:
-    """Stream of a name.
-
-    Raises
-    ------
-    UnknownStreamError
-        No stream has this name; the message suggests near ones.
-    """
-    for stream in streams:
-        if stream.name == name:
-            return stream
-    raise UnknownStreamError(f"there is no stream {name!r}{near(streams, name)}")
-
-
-def stream_of(store: ControlStore, name: str) -> Stream:
-    """Stream of a name, without reading the others. Raises UnknownStreamError as `find_stream` does."""
-    return store.stream(name) or find_stream(store.streams(), name)
-
-
-def near(streams: Sequence[Stream], name: str) -> str:
-    """End of a sentence that suggests names like ``name``; case and small mistakes are forgiven."""
-    by_folded: dict[str, str] = {}
-    for stream in streams:
-        by_folded.setdefault(stream.name.casefold(), stream.name)
-    wanted = name.casefold()
-    close = get_close_matches(wanted, by_folded, n=NEAR, cutoff=0.6)
-    close += [folded for folded in by_folded if wanted and wanted in folded and folded not in close]
-    if close:
-        return "; did you mean " + ", ".join(by_folded[folded] for folded in close[:NEAR]) + "?"
-    return f"; `mlma streams` lists all {len(streams):,}" if streams else "; the state has no streams yet"
-
-
 def explain(
     store: ControlStore,
     history: History | None,
@@ -91,6 +57,7 @@ def explain(
     *,
     now: datetime,
     last: int = 21,
+    pools: History | None = None,
 ) -> Explanation:
     """Everything about a stream's last decision.
 
@@ -108,6 +75,8 @@ def explain(
         Aware; says which overrides hold.
     last
         Batches that the arrays for the plot reach back.
+    pools
+        Read for the stream's pool; None leaves it out.
 
     Raises
     ------
@@ -127,6 +96,9 @@ def explain(
     pending = tuple(e for e in store.effects(status=EffectStatus.PENDING) if e.stream_id == stream.id)
     certificate, incidents = store.certificate(), _incidents(store, schedule, stream, decision)
     waiting = tuple(r for r in store.requests(open_only=True) if _concerns(r, stream))
+    pool = pool_facts(
+        store, pools, schedule, stream, servings=servings, versions=list(versions.values()), n_shards=n_shards(meta)
+    )
     return Explanation(
         stream=stream,
         now=now,
@@ -145,11 +117,11 @@ def explain(
         facts=facts(
             decision=decision, candidate=candidate, served=served, champion=champion, overrides=holding,
             effects=pending, requests=waiting,
-            monitored=monitored(decision, certificate, incidents, versions.values(), meta),
+            monitored=(*monitored(decision, certificate, incidents, versions.values(), meta), *pool.facts()),
         ),
         targets=_targets(history, schedule, stream, batches, shard=stream.id % n_shards(meta)),
         losses=_losses(batches[::-1], schedule),
-        marks=_marks(exceptions, batches, schedule),
+        marks=_marks(exceptions, batches, schedule), pool=pool.shares, debt=pool.debt, price=pool.price,
     )  # fmt: skip
 
 

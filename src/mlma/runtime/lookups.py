@@ -11,6 +11,41 @@ from mlma.core.schedule import Schedule
 from mlma.core.selection import Selection, parse
 from mlma.runtime.ports import ControlStore
 
+NEAR = 5
+"""Names that an error suggests."""
+
+
+def find_stream(streams: Sequence[Stream], name: str) -> Stream:
+    """Stream of a name.
+
+    Raises
+    ------
+    UnknownStreamError
+        No stream has this name; the message suggests near ones.
+    """
+    for stream in streams:
+        if stream.name == name:
+            return stream
+    raise UnknownStreamError(f"there is no stream {name!r}{near(streams, name)}")
+
+
+def stream_of(store: ControlStore, name: str) -> Stream:
+    """Stream of a name, without reading the others. Raises UnknownStreamError as `find_stream` does."""
+    return store.stream(name) or find_stream(store.streams(), name)
+
+
+def near(streams: Sequence[Stream], name: str) -> str:
+    """End of a sentence that suggests names like ``name``; case and small mistakes are forgiven."""
+    by_folded: dict[str, str] = {}
+    for stream in streams:
+        by_folded.setdefault(stream.name.casefold(), stream.name)
+    wanted = name.casefold()
+    close = get_close_matches(wanted, by_folded, n=NEAR, cutoff=0.6)
+    close += [folded for folded in by_folded if wanted and wanted in folded and folded not in close]
+    if close:
+        return "; did you mean " + ", ".join(by_folded[folded] for folded in close[:NEAR]) + "?"
+    return f"; `mlma streams` lists all {len(streams):,}" if streams else "; the state has no streams yet"
+
 
 def schedule_of(meta: Mapping[str, str]) -> Schedule:
     """Schedule that was fixed when the state was made.

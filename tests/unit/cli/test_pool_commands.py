@@ -243,3 +243,34 @@ def test_asking_for_the_same_time_again_adds_nothing_and_another_time_does(
 def test_a_rollback_to_a_time_that_lies_ahead_is_refused(mlma: Callable[..., Result]) -> None:
     result = mlma("rollback", "IAH", "--to", "2030-01-01", "--reason", "worse")
     assert (result.exit_code, "lies ahead" in result.stderr) == (2, True)
+
+
+# explain
+
+
+def test_explain_shows_the_pool_and_the_debt_against_the_price(mlma: Callable[..., Result], pooled: Path) -> None:
+    said = mlma("explain", "IAH").output
+    assert (
+        "1-4-0 50 % (recent loss 1.000 of the best), median 30 % (1.250), 1-0-0 20 % (1.500), naive 0 % (2.000)" in said
+    )
+    assert "age has cost 0.12 of the 0.30 that a training costs" in said
+    assert "age has cost 0.40, more than the 0.30 that a training costs: one pays" in mlma("explain", "New York").output
+
+
+def test_explain_as_json_has_pool_debt_and_price(as_json: Callable[..., object], pooled: Path) -> None:
+    found = as_json("explain", "IAH")
+    assert (found["debt"], found["price"]) == (0.12, 0.3)
+    assert found["pool"][0] == {"member": "1-4-0", "weight": 0.5, "recent": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("serve", "words"), [("champion", "0.12 of the 0.60 that a training must save"), ("latest", "")]
+)
+def test_what_a_training_must_save_depends_on_who_serves(
+    mlma: Callable[..., Result], pooled: Path, serve: str, words: str
+) -> None:
+    with SqlStore(f"sqlite:///{pooled / 'mlma.db'}") as store:
+        store.set_meta({"serve": serve})
+    said = mlma("explain", "IAH").output
+    assert words in said
+    assert ("age has cost" in said) == bool(words)
