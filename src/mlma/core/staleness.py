@@ -62,6 +62,10 @@ class AgeingPrior:
         return np.diag([self.rise_sd**2, self.early_sd**2])
 
 
+PREFIX = "staleness_"
+"""Start of the names of `Staleness.columns`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
     """Staleness curves of all streams.
@@ -263,6 +267,21 @@ class Staleness:
     def arrays(self) -> dict[str, Floats]:
         """All of the state, as copies that `from_arrays` reads."""
         return {name: getattr(self, name).copy() for name in self.__slots__}
+
+    def columns(self) -> dict[str, Floats]:
+        """All of the state as columns of shape (streams,), for a table."""
+        flat = {name: value.reshape(len(value), -1) for name, value in self.arrays().items()}
+        return {f"{PREFIX}{name}_{i}": value[:, i] for name, value in flat.items() for i in range(value.shape[1])}
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Floats]) -> Self:
+        """Read the state that `columns` wrote; other columns are left alone. Raises KeyError."""
+        n = len(next(iter(columns.values())))
+        made = {}
+        for name, empty in cls.fresh(n).arrays().items():
+            parts = [columns[f"{PREFIX}{name}_{i}"] for i in range(int(np.prod(empty.shape[1:])))]
+            made[name] = np.stack(parts, axis=1).reshape(empty.shape)
+        return cls.from_arrays(made)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Floats]) -> Self:

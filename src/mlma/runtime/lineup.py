@@ -15,6 +15,7 @@ class Champion:
     version_id: str
     family: str
     sha256: str
+    batch: int = 0  # the last one whose outcomes it learned from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from mlma.core.comparison import Comparisons
 from mlma.core.recalibration import N_SUMS, after, solved
 from mlma.core.records import NAIVE, Version
 from mlma.core.settings import Evergreen, LifeSettings, Promotion, Serve
+from mlma.core.staleness import Staleness
 from mlma.runtime.contests import NUMBERS, Contests, Judged
 from mlma.runtime.lineup import Champion, Lineup
 
@@ -39,6 +40,10 @@ def n_seats(life: LifeSettings) -> int:
     return len(fixed_members(life)) + (1 if life.serve is Serve.LATEST else life.pool_size)
 
 
+def _champion(version: Version) -> Champion:
+    return Champion(version_id=version.id, family=version.family, sha256=version.sha256, batch=version.batch)
+
+
 @dataclass
 class Pools:
     """One row a stream, one seat a column; the first seats belong to seasonal naive and the evergreen members."""
@@ -48,15 +53,19 @@ class Pools:
     record: pool.Record = field(init=False)  # (streams, seats)
     account: Account = field(init=False)
     recalibration: Floats = field(init=False)  # (streams, seats, sums), see `mlma.core.recalibration`
+    staleness: Staleness = field(init=False)
     contests: Contests = field(init=False)
     judged: Judged | None = None  # of the last closed batch
+    _scored: Bools = field(init=False)  # (streams, seats), whether it has a loss in the last closed batch
     _leader: Ints = field(init=False)  # (streams,), seat of the champion; 0 while there is none
 
     def __post_init__(self) -> None:
         self.record = pool.Record.empty(0, n_seats(self.life))
         self.account = Account.empty(0)
         self.recalibration = np.zeros((0, self._n_seats, N_SUMS))
+        self.staleness = Staleness.fresh(0)
         self.contests = Contests(n_seats=self._n_seats - self.n_fixed if self._proves else 0)
+        self._scored = np.zeros((0, self._n_seats), dtype=np.bool_)
         self._leader = np.empty(0, dtype=np.int64)
 
     @property
@@ -76,7 +85,9 @@ class Pools:
         self.record = pool.Record(np.vstack([self.record.mean, new.mean]), np.vstack([self.record.mass, new.mass]))
         self.account = self.account.grown(n_streams)
         self.recalibration = np.concatenate([self.recalibration, np.zeros((more, self._n_seats, N_SUMS))])
+        self.staleness.grow(more)
         self.contests.grow(more)
+        self._scored = np.vstack([self._scored, np.zeros((more, self._n_seats), dtype=np.bool_)])
         self._leader = np.concatenate([self._leader, np.zeros(more, dtype=np.int64)])
 
     @property
@@ -111,7 +122,7 @@ class Pools:
             return at
         best = self._best(stream_id)
         at = self._seat_for(stream_id, seats)
-        seats[at] = Champion(version_id=version.id, family=version.family, sha256=version.sha256)
+        seats[at] = _champion(version)
         self._forget(stream_id, at)
         if best is not None and best != at:
             for values in (self.record.mean, self.record.mass):
@@ -125,20 +136,24 @@ class Pools:
             self.contests.begin(version.stream_id)  # against the champion before
         self._leader[version.stream_id] = at
 
-    def _best(self, stream_id: int) -> int | None:
-        """Seat of the version with the smallest recent loss."""
-        seats = [seat for seat in self.versions.get(stream_id, ()) if self.record.mass[stream_id, seat] > 0]
+    def _best(self, stream_id: int, *, scored: bool = False) -> int | None:
+        """Seat of the version with the smallest recent loss, perhaps only of those scored in the last closed batch."""
+        among = self._scored[stream_id] if scored else self.record.mass[stream_id] > 0
+        seats = [seat for seat in self.versions.get(stream_id, ()) if among[seat]]
         return min(seats, key=lambda seat: self.record.mean[stream_id, seat]) if seats else None
 
     def favourites(self) -> dict[int, str]:
-        """Version that did better than the champion of its stream, lately or as proven, by stream."""
-        if self._proves:
-            return self._proven()
-        found = {}
+        """Version that did better than the champion of its stream, lately or as proven, by stream.
+
+        Both forecast in the last closed batch; or the champion did not, and the best of those that did stands in.
+        """
+        found = self._proven() if self._proves else {}
         for stream_id, seats in self.versions.items():
-            best, leader = self._best(stream_id), int(self._leader[stream_id])
-            mean = self.record.mean[stream_id]
-            if best is not None and leader and best != leader and mean[best] < mean[leader]:
+            best, leader = self._best(stream_id, scored=True), int(self._leader[stream_id])
+            if best is None or not leader or best == leader:
+                continue
+            mean, has_failed = self.record.mean[stream_id], not self._scored[stream_id, leader]
+            if has_failed or (not self._proves and mean[best] < mean[leader]):
                 found[stream_id] = seats[best].version_id
         return found
 
@@ -255,8 +270,9 @@ class Pools:
             Shape (streams,).
         """
         self.account = self.account.settled(trained)
+        self._age(batch, loss)
         self.recalibration = after(self.recalibration, recalibration)
-        self.record = self.record.after(loss, decay=self.life.pool_decay)
+        self.record, self._scored = self.record.after(loss, decay=self.life.pool_decay), np.isfinite(loss)
         n_compared = 0
         if self._proves:
             champion = np.where(self._leader > 0, self._leader - self.n_fixed, -1)
@@ -283,8 +299,19 @@ class Pools:
             weight=weight[stream_id, seat],
             recalibration=self.recalibration[stream_id, seat],
             comparison=compared[stream_id, seat],
-            account=self.account.arrays(),
+            account=self.account.arrays() | self.staleness.columns(),
         )
+
+    def _age(self, batch: int, loss: Floats) -> None:
+        """Note what versions of several ages lost on the same targets."""
+        if self.life.serve is Serve.LATEST:
+            return
+        versions = loss[:, self.n_fixed :]
+        age = np.ones(versions.shape, dtype=np.int64)
+        for stream_id, seats in self.versions.items():
+            for seat, sitting in seats.items():
+                age[stream_id, seat - self.n_fixed] = max(1, batch - sitting.batch)
+        self.staleness.update(versions, age)
 
     def restore(self, block: PoolBlock, versions: Mapping[str, Version], leaders: Mapping[int, str]) -> None:
         """Take up what `close` recorded.
@@ -297,6 +324,8 @@ class Pools:
             Id of the champion at that time, by stream.
         """
         self.account = Account.of(block.account).grown(len(self._leader))
+        self.staleness = Staleness.from_columns(block.account)
+        self.staleness.grow(len(self._leader) - len(block.account["debt"]))
         inside = block.seat < self._n_seats
         at = (block.stream_id[inside], block.seat[inside])
         self.record.mean[at], self.record.mass[at] = block.recent[inside], block.mass[inside]
@@ -310,8 +339,6 @@ class Pools:
             version = versions.get(block.members[member])
             if version is None or not self.n_fixed <= seat < self._n_seats:
                 continue
-            self.versions.setdefault(int(stream_id), {})[int(seat)] = Champion(
-                version_id=version.id, family=version.family, sha256=version.sha256
-            )
+            self.versions.setdefault(int(stream_id), {})[int(seat)] = _champion(version)
             if leaders.get(int(stream_id)) == version.id:
                 self._leader[stream_id] = seat

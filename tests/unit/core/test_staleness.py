@@ -187,3 +187,13 @@ def test_whatever_comes_the_curves_are_finite_and_levels_do_not_matter(
     assert np.isfinite(saving).all()
     assert np.isfinite(curves.saving_sd(age[:, 0], 8)).all()
     np.testing.assert_allclose(scaled.curves().mean, curves.mean, atol=1e-6)
+
+
+def test_columns_give_the_state_back() -> None:
+    state = Staleness.fresh(3)
+    loss = np.array([[1.0, 1.1, np.nan], [2.0, 2.3, 2.4], [np.nan, 1.0, 1.0]])
+    state.update(loss, np.array([[1, 4, 1], [2, 5, 9], [1, 1, 2]]))
+    columns = {"debt": np.zeros(3), **state.columns()}
+    again = Staleness.from_columns(columns)
+    for name, value in state.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], value)
