@@ -236,6 +236,7 @@ def run_demo(
         alpha=settings.testing.alpha,
         schedule=engine.settings.schedule,
         expects_daemon=False,
+        history=opened.history,
     )
     made = opened.store.decisions(exceptions_only=True)
     report = DemoReport(

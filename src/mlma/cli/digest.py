@@ -107,7 +107,7 @@ def send(
             raise typer.Exit(Exit.NO)
         made = digests.issue(
             found.store, now=now, since=start, targets=notifier.targets(), alpha=_alpha(found),
-            schedule=found.schedule, not_before=now + OWN_TRY,
+            schedule=found.schedule, not_before=now + OWN_TRY, history=found.history,
         )  # fmt: skip
         digests.deliver(found.store, notifier, now, digest_id=made)
         deliveries = found.store.deliveries(digest_id=made)
@@ -134,7 +134,7 @@ def _page(found: "State", now: datetime, since: datetime) -> "Digest":
 
     inputs = gather(
         found.store, now=now, since=since, alpha=_alpha(found), schedule=found.schedule,
-        expects_daemon=not (found.path / DEMO_MARK).exists(),
+        expects_daemon=not (found.path / DEMO_MARK).exists(), history=found.history,
     )  # fmt: skip
     return make_digest(inputs)
 

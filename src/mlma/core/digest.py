@@ -29,6 +29,7 @@ from mlma.core.digest_parts import (
     name_of,
     weight,
 )
+from mlma.core.digest_pool import pool_line
 from mlma.core.digest_text import MAX_LINES, render, to_json
 from mlma.core.digest_words import WIDTH, count, lead, minute, rise, some
 from mlma.core.records import Decision, Effect
@@ -65,6 +66,7 @@ def make_digest(inputs: DigestInputs) -> Digest:
         pending=pending,
         needs_you=needs,
         incidents=incidents_seen(inputs),
+        pool=pool_line(inputs),
         cost=_cost(inputs),
         honesty=_honesty(inputs),
         files=_files(inputs),

@@ -55,6 +55,26 @@ class RejectedCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSummary:
+    """The pools of the fleet after the last batch; shares are medians over the streams, NaN where there is none.
+
+    Attributes
+    ----------
+    is_blend
+        All members serve, weighted; otherwise one version serves a stream.
+    evergreen_share, versions_share
+        What all evergreen members, and all trained versions, of a stream carry together.
+    n_in_use
+        Versions that forecast.
+    """
+
+    is_blend: bool
+    evergreen_share: float
+    versions_share: float
+    n_in_use: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DigestInputs:
     """Everything that a digest says, as plain values.
 
@@ -90,6 +110,8 @@ class DigestInputs:
         Rows that arrived in the period, rejected ones included.
     unreadable
         Files of the period that were refused as a whole.
+    pool
+        Of the last batch; None when none is recorded.
     loss_ratio_mean, loss_ratio_median
         Over streams: loss served / loss of seasonal naive on the same targets; NaN when nothing was scored.
     daemon_since, last_tick_at
@@ -127,6 +149,7 @@ class DigestInputs:
     unreadable: Sequence[str] = ()
     n_trainings: int = 0
     fit_cpu_s: float = 0.0
+    pool: PoolSummary | None = None
     loss_ratio_mean: float = math.nan
     loss_ratio_median: float = math.nan
     daemon_since: datetime | None = None
@@ -166,6 +189,7 @@ class Digest:
     pending: Section
     needs_you: Section
     incidents: Section
+    pool: str
     cost: str
     honesty: tuple[str, str, str, str]
     files: str

@@ -18,7 +18,6 @@ def render(digest: Digest) -> str:
     lines = [
         f"mlma digest, {minute(digest.since)} to {minute(digest.until)} UTC",
         digest.scope,
-        "",
         *_section("HEALED", digest.healed),
         "",
         *_section("PENDING", digest.pending),
@@ -27,6 +26,7 @@ def render(digest: Digest) -> str:
         "",
         *_section("INCIDENTS", digest.incidents),
         "",
+        _row("POOL", digest.pool),
         _row("COST", digest.cost),
         _row("HONESTY", digest.honesty[0]),
         *(_INDENT + line for line in digest.honesty[1:]),

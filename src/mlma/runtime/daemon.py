@@ -264,6 +264,7 @@ class Daemon:
                 targets=self.notifier.targets(),
                 alpha=settings.testing.alpha,
                 schedule=settings.schedule,
+                history=self._engine.history,
             )
             log.info("digest_made", id=digest_id)
         digests.deliver_due(self.store, self.notifier, now)

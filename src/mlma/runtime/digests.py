@@ -3,7 +3,6 @@
 What a digest says is decided in the core; here it is read, written and sent.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,12 +11,10 @@ import numpy as np
 import structlog
 
 from mlma.core import overrides, selection
-from mlma.core.blocks import Floats, PeriodTotals
-from mlma.core.decisions import EffectStatus, Hold, OverrideKind, Phase, RejectReason
+from mlma.core.decisions import EffectStatus, Hold, OverrideKind, Phase
 from mlma.core.digest import (
     DigestInputs,
     FindingKind,
-    RejectedCount,
     losing_streaks,
     make_digest,
     render,
@@ -25,10 +22,11 @@ from mlma.core.digest import (
 )
 from mlma.core.errors import OperationError, RetryLaterError
 from mlma.core.incident_view import IncidentView, view
-from mlma.core.records import Decision, Delivery, Effect, Finding, Override, Rejected, SourceFile, StoredDigest, Stream
+from mlma.core.records import Decision, Delivery, Effect, Finding, Override, SourceFile, StoredDigest, Stream
 from mlma.core.schedule import Schedule
 from mlma.runtime.cron import next_due
-from mlma.runtime.ports import Commit, ControlStore, Notifier
+from mlma.runtime.digest_counts import loss_ratios, pool_summary, rejected_counts
+from mlma.runtime.ports import Commit, ControlStore, History, Notifier
 
 __all__ = ["backoff", "deliver_due", "gather", "issue", "next_due"]
 
@@ -56,6 +54,7 @@ def gather(
     alpha: float,
     schedule: Schedule | None = None,
     expects_daemon: bool = True,
+    history: History | None = None,
 ) -> DigestInputs:
     """Everything that a digest of (since, now] says, read from the store.
 
@@ -67,6 +66,8 @@ def gather(
         Of the fleet; tells how far event time was judged. None leaves that out.
     expects_daemon
         False for a state that a replay made.
+    history
+        Read for the pools; None leaves them out.
     """
     first, until = since + _INSTANT, now + _INSTANT  # what was decided at this very moment belongs to this digest
     streams = store.streams()
@@ -74,7 +75,7 @@ def gather(
     active = [override for override in store.overrides() if overrides.is_active(override, now)]
     files = _files(store, first, until)
     totals = store.totals(since=first, until=until)
-    ratios = _ratios(totals)
+    ratios = loss_ratios(totals)
     cursor, lease = store.cursor(), store.lease()
     lookback = since - LOOKBACK_PERIODS * (now - since)
     return DigestInputs(
@@ -99,10 +100,11 @@ def gather(
         losing_streaks=losing_streaks(store.decisions(phase=Phase.PROMOTION, since=lookback)),
         n_files=len(files),
         n_rows=sum(file.n_rows for file in files),
-        rejected=_rejected(store.rejected(), {file.seq for file in files}),
+        rejected=rejected_counts(store.rejected(), {file.seq for file in files}),
         unreadable=[file.path for file in files if file.error],
         n_trainings=totals.n_trainings,
         fit_cpu_s=totals.fit_cpu_s,
+        pool=pool_summary(store, history),
         loss_ratio_mean=float(ratios.mean()) if len(ratios) else float("nan"),
         loss_ratio_median=float(np.median(ratios)) if len(ratios) else float("nan"),
         daemon_since=lease.started_at if lease else None,
@@ -122,12 +124,15 @@ def issue(
     schedule: Schedule | None = None,
     expects_daemon: bool = True,
     not_before: datetime | None = None,
+    history: History | None = None,
 ) -> int:
     """Make the digest of (since, now] and store it with one pending delivery a target; returns its id.
 
     ``not_before`` keeps `deliver_due` away until then, for a caller that delivers it with `deliver` itself.
     """
-    inputs = gather(store, now=now, since=since, alpha=alpha, schedule=schedule, expects_daemon=expects_daemon)
+    inputs = gather(
+        store, now=now, since=since, alpha=alpha, schedule=schedule, expects_daemon=expects_daemon, history=history
+    )
     digest = make_digest(inputs)
     stored = StoredDigest(
         made_at=now, since=since, subject=digest.subject, text=render(digest), body_json=to_json(digest)
@@ -277,22 +282,3 @@ def _selected(override: Override, streams: Iterable[Stream]) -> list[int]:
         return [stream.id for stream in selection.parse(override.selection).select(streams)]
     except OperationError:
         return []  # was checked when it was written; one that no longer parses selects nothing
-
-
-def _rejected(rows: Iterable[Rejected], seqs: set[int]) -> list[RejectedCount]:
-    counts: Counter[tuple[RejectReason, str]] = Counter()
-    for row in rows:
-        if row.seq in seqs:
-            counts[row.reason, row.stream] += row.count
-    totals: Counter[RejectReason] = Counter()
-    worst: dict[RejectReason, str] = {}
-    for (reason, stream), count in counts.most_common():
-        totals[reason] += count
-        worst.setdefault(reason, stream)
-    return [RejectedCount(reason=reason, count=n, worst_stream=worst[reason]) for reason, n in totals.most_common()]
-
-
-def _ratios(totals: PeriodTotals) -> Floats:
-    """Loss served / loss of naive of the streams where both exist, shape (scored streams,)."""
-    scored = np.isfinite(totals.loss) & (totals.naive_loss > 0.0)
-    return totals.loss[scored] / totals.naive_loss[scored]

@@ -1,6 +1,7 @@
 """The digest as values: what each section says, in which order, and never on more than one page."""
 
 import json
+import math
 import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,7 @@ from mlma.core.digest import (
 )
 from mlma.core.digest_attention import attention
 from mlma.core.digest_monitor import span
+from mlma.core.digest_parts import PoolSummary
 from mlma.core.incident_view import IncidentView, label_set
 from mlma.core.records import Certificate, Decision, Effect, Finding, Override, Request
 
@@ -750,6 +752,41 @@ def test_order_of_the_inputs_never_matters(seed):
 # --- the manual -------------------------------------------------------------------------------------------
 
 
+def blend(evergreens, versions):
+    return PoolSummary(is_blend=True, evergreen_share=evergreens, versions_share=versions, n_in_use=188)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"pool": None}, "nothing recorded"),
+        ({"pool": None, "n_trainings": 4, "fit_cpu_s": 3.0}, "nothing recorded; 0.75 CPU-s a training"),
+        (
+            {"pool": blend(0.654, 0.3), "n_trainings": 3, "fit_cpu_s": 0.6},
+            "evergreens 65 %, versions 30 % (medians); 0.2 CPU-s a training",
+        ),
+        ({"pool": blend(0.0, math.nan)}, "evergreens 0 %, versions nothing (medians)"),
+        (
+            {"pool": replace(blend(0.0, 0.0), is_blend=False), "n_trainings": 1, "fit_cpu_s": 1.0},
+            "one version serves, 188 in use; 1 CPU-s a training",
+        ),
+    ],
+)
+def test_the_pool_is_told_on_one_line(changes, line):
+    made = make_digest(inputs(**changes))
+    assert made.pool == line
+    assert f"POOL      {line}\n" in render(made)
+
+
+@pytest.mark.parametrize(
+    "pool", [blend(1.0, 1.0), PoolSummary(is_blend=False, evergreen_share=1, versions_share=1, n_in_use=12_345_678)]
+)
+def test_the_line_on_the_pool_fits_the_page(pool):
+    line = f"POOL      {make_digest(inputs(pool=pool, n_trainings=3, fit_cpu_s=370.2)).pool}"
+    assert len(line) <= WIDTH
+    assert "; 123 CPU-s" in line
+
+
 def manual_example():
     """The day that the manual shows."""
     names = {0: "ATL", 1: "IAH", 2: "ORD", 3: "DFW", 4: "LAX", 5: "SFO", 6: "BOS"}
@@ -780,6 +817,7 @@ def manual_example():
         n_rows=2256,
         n_trainings=3,
         fit_cpu_s=1.4,
+        pool=blend(0.65, 0.31),
         loss_ratio_mean=0.712,
         loss_ratio_median=0.69,
         certificate=certificate(),
