@@ -24,6 +24,7 @@ from sqlalchemy import (
 from mlma.adapters.store_open import plain_errors
 from mlma.adapters.tables import (
     AUDIT,
+    BUCKETS,
     CERTIFICATES,
     CURSORS,
     DECISIONS,
@@ -63,6 +64,7 @@ from mlma.core.records import (
     Stream,
     Version,
 )
+from mlma.core.training_queue import Bucket
 
 FLEET = "fleet"
 """Name of the cursor of the whole fleet."""
@@ -203,6 +205,10 @@ class StoreReader:
         """Effects in order of ordered_at, then id."""
         query = select_records(Effect, EFFECTS).order_by(EFFECTS.c.ordered_at, EFFECTS.c.id)
         return self._list(Effect, query if status is None else query.where(EFFECTS.c.status == status))
+
+    def bucket(self) -> Bucket | None:
+        """State of the training budget, None before it was first used."""
+        return next(iter(self._list(Bucket, select_records(Bucket, BUCKETS).where(BUCKETS.c.name == FLEET))), None)
 
     def versions(self, *, stream_id: int | None = None) -> list[Version]:
         """Versions in order of stream, batch and count."""

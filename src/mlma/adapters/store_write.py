@@ -13,6 +13,7 @@ from sqlalchemy.dialects import sqlite
 from mlma.adapters.monitor_tables import CERTIFICATES_KEPT
 from mlma.adapters.store_read import FLEET
 from mlma.adapters.tables import (
+    BUCKETS,
     CERTIFICATES,
     CURSORS,
     DECISIONS,
@@ -70,6 +71,8 @@ def apply(connection: Connection, commit: Commit) -> None:
     _consume(connection, commit.requests)
     _put(connection, FINDINGS, commit.findings)
     _put(connection, INCIDENTS, commit.incidents)
+    if commit.bucket is not None:
+        connection.execute(upsert(connection, BUCKETS), {"name": FLEET, **row_of(commit.bucket)})
     if commit.certificate is not None:
         _put_certificate(connection, commit.certificate)
 

@@ -5,9 +5,10 @@ No queries here. A change of these classes needs a migration; a test compares th
 
 from datetime import datetime
 
-from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Double, Index, UniqueConstraint, text
 from sqlmodel import Field
 
+from mlma.adapters.budget_table import BUCKETS
 from mlma.adapters.columns import UtcDateTime, counted_key, double_column, enum_column, time_column
 from mlma.adapters.control_table import ControlTable, table_of
 from mlma.adapters.monitor_tables import CERTIFICATES, INCIDENTS
@@ -25,12 +26,12 @@ from mlma.core.decisions import (
 )
 
 __all__ = [
-    "AUDIT", "CERTIFICATES", "CURSORS", "DECISIONS", "DELIVERIES", "DIGESTS", "EFFECTS", "EXCEPTION", "FINDINGS",
-    "INCIDENTS", "LEASES", "META", "OVERRIDES", "REJECTED", "REQUESTS", "REVISION", "SERVINGS", "SOURCE_FILES",
-    "STREAMS", "VERSIONS", "ControlTable",
+    "AUDIT", "BUCKETS", "CERTIFICATES", "CURSORS", "DECISIONS", "DELIVERIES", "DIGESTS", "EFFECTS", "EXCEPTION",
+    "FINDINGS", "INCIDENTS", "LEASES", "META", "OVERRIDES", "REJECTED", "REQUESTS", "REVISION", "SERVINGS",
+    "SOURCE_FILES", "STREAMS", "VERSIONS", "ControlTable",
 ]  # fmt: skip
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest migration; a database of another revision is refused."""
 
 EXCEPTION = "action <> 'keep' OR proposed <> 'keep'"
@@ -162,6 +163,9 @@ class EffectRow(ControlTable, table=True):
     deadline_at: datetime = time_column()
     finished_at: datetime | None = time_column(nullable=True)
     error: str
+    expected_cpu_s: float | None = Field(sa_type=Double, nullable=True)
+    cpu_s: float | None = Field(sa_type=Double, nullable=True)
+    starts_at: datetime | None = time_column(nullable=True)
 
 
 class VersionRow(ControlTable, table=True):

@@ -17,6 +17,7 @@ from mlma.core.records import (
     Stream,
     Version,
 )
+from mlma.core.training_queue import Bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +41,4 @@ class Commit:
     findings: Sequence[Finding] = ()
     certificate: Certificate | None = None  # replaces the one of the same batch
     incidents: Sequence[Incident] = ()  # replace those of the same id
+    bucket: Bucket | None = None  # of the training budget; replaces the one before

@@ -55,9 +55,11 @@ class Hold(StrEnum):
     TOO_LITTLE_DATA = "too_little_data"  # fewer clean observations than a training needs
     NO_NEW_DATA = "no_new_data"  # nothing arrived in the batch, so there is nothing to learn
     COOLING_DOWN = "cooling_down"  # the last retraining is too recent
-    IN_PROGRESS = "in_progress"  # a training of the stream is under way
+    IN_PROGRESS = "in_progress"  # a training of the stream is under way, or waits for the budget
     NO_FORMER_CHAMPION = "no_former_champion"  # there is nothing to roll back to
     NOTHING_TO_CHANGE = "nothing_to_change"  # what was asked for is so already
+    BUDGET = "budget"  # it waited for the training budget until its deadline
+    SETTLED = "settled"  # its reason went away while it waited for the training budget
 
 
 class Phase(StrEnum):
@@ -89,9 +91,11 @@ class EffectKind(StrEnum):
 class EffectStatus(StrEnum):
     """How far an effect has come."""
 
-    PENDING = "pending"
+    WAITING = "waiting"  # for the budget; it holds nothing back
+    PENDING = "pending"  # it has started, and event time waits for it
     DONE = "done"
     FAILED = "failed"
+    LAPSED = "lapsed"  # it waited until its reason was gone or its deadline had passed
 
 
 class OverrideKind(StrEnum):

@@ -135,17 +135,20 @@ class Decision:
 class Effect:
     """Work that a decision ordered; idempotent, keyed by id, with a deadline."""
 
-    id: str  # "<kind>-<stream id>-<batch>-<n>"
+    id: str  # "<kind>-<stream id>-<batch>-<n>", with the batch after which it was ordered
     kind: EffectKind
     stream_id: int
-    batch: int  # the last batch whose data the work may use
+    batch: int  # the last batch whose data the work may use: after which it started, or was ordered while it waits
     reason: Reason
     status: EffectStatus = EffectStatus.PENDING
     attempts: int = 0
     ordered_at: datetime
     deadline_at: datetime
     finished_at: datetime | None = None
-    error: str = ""
+    error: str = ""  # why it failed or lapsed
+    expected_cpu_s: float | None = None  # charged to the budget when it started; None without a budget
+    cpu_s: float | None = None  # spent; None while nobody knows
+    starts_at: datetime | None = None  # event time at which the budget is expected to let it start, while it waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,9 +54,11 @@ HOLD_WORDS: dict[Hold, str] = {
     Hold.TOO_LITTLE_DATA: "fewer clean observations in the train window than a training needs",
     Hold.NO_NEW_DATA: "nothing arrived in the batch, so there is nothing to learn",
     Hold.COOLING_DOWN: "the last training is too recent",
-    Hold.IN_PROGRESS: "a training of the stream is under way",
+    Hold.IN_PROGRESS: "a training of the stream is under way, or waits for the budget",
     Hold.NO_FORMER_CHAMPION: "there is nothing to roll back to",
     Hold.NOTHING_TO_CHANGE: "what was asked for is so already",
+    Hold.BUDGET: "it waited for the training budget until its deadline",
+    Hold.SETTLED: "its reason went away while it waited for the training budget",
 }
 
 NONE = "none"

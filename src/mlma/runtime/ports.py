@@ -35,6 +35,7 @@ from mlma.core.records import (
     Stream,
     Version,
 )
+from mlma.core.training_queue import Bucket
 
 __all__ = ["ArtifactStore", "Clock", "Commit", "ControlStore", "History", "Notifier"]
 
@@ -144,6 +145,9 @@ class ControlStore(Protocol):
 
     def certificate(self) -> Certificate | None:
         """The certificate of the newest batch that has one; those of long ago may be forgotten."""
+
+    def bucket(self) -> Bucket | None:
+        """State of the training budget, None before it was first used."""
 
     def incidents(self, *, since_batch: int | None = None, limit: int | None = None) -> list[Incident]:
         """Incidents, newest first (by last_batch, then first_batch); ``since_batch``: seen in it or later."""
