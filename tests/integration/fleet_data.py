@@ -97,7 +97,8 @@ def outcome(store: ControlStore) -> dict[str, object]:
         "versions": [replace(version, trained_at=at, fit_cpu_s=0.0) for version in store.versions()],
         "servings": sorted(repr(replace(serving, at=at)) for serving in store.servings()),
         "effects": [
-            replace(effect, ordered_at=at, deadline_at=at, finished_at=None, attempts=0) for effect in store.effects()
+            replace(effect, ordered_at=at, deadline_at=at, finished_at=None, attempts=0, cpu_s=None)
+            for effect in store.effects()
         ],
         "files": [(file.seq, file.path, file.n_admitted, file.n_rejected, file.n_late) for file in store.files()],
         "rejected": store.rejected(),

@@ -65,7 +65,8 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
         control.order(int(stream_id), batch, REASONS[block.reason[stream_id]], n=0)
         for stream_id in np.flatnonzero(guarded.action != ACTION_CODE[Action.KEEP])
     ]
-    trained = guarded.action != ACTION_CODE[Action.KEEP]
+    # What waits for the budget has not been paid for yet.
+    trained = (guarded.action != ACTION_CODE[Action.KEEP]) & (not settings.life.has_budget)
     control.history.append_pool(control.pools.close(batch, scores.members, scores.recalibration, trained))
     findings = _findings(control, scores, served, batch, now)
     recalled = recalling.recall(control, scores, batch)

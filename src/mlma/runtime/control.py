@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from mlma.core import guards, overrides, policy
 from mlma.core.blocks import Bools, Ints
-from mlma.core.decisions import EffectKind, OverrideKind, Reason, Role
+from mlma.core.decisions import EffectKind, EffectStatus, OverrideKind, Reason, Role
 from mlma.core.records import Decision, Effect, Finding, Request, Serving, Version
 from mlma.core.schedule import Schedule
 from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
+from mlma.core.training_queue import Bucket
 from mlma.monitor.monitor import LossMonitor
 from mlma.runtime.executors import Executor
 from mlma.runtime.findings import OpenFindings
@@ -59,6 +60,7 @@ class Results:
     frozen: Bools | None = None  # read once for the round, shape (streams,)
     pinned: Bools | None = None
     known: OpenFindings | None = None
+    bucket: Bucket | None = None  # of the training budget
 
 
 @dataclass
@@ -88,6 +90,7 @@ class Control:
             stream_id=stream_id,
             batch=batch,
             reason=reason,
+            status=EffectStatus.WAITING if self.settings.life.has_budget else EffectStatus.PENDING,
             ordered_at=now,
             deadline_at=now + self.settings.life.training_deadline,
         )
@@ -163,6 +166,7 @@ class Control:
                 findings=results.findings,
                 requests=requests,
             )
+                bucket=results.bucket,
         )
         self.take_note(results)
 
@@ -184,4 +188,5 @@ class Control:
         for effect in results.effects:
             self.fleet.note_effect(effect)
         for decision in results.decisions:
+        self.pools.paid([effect.stream_id for effect in results.effects if effect.status is EffectStatus.PENDING])
             self.fleet.note_decision(decision)

@@ -91,14 +91,26 @@ class Engine(Control):
         if block is not None:
             leaders = {serving.stream_id: serving.version_id for serving in servings if serving.origin < opened}
             pools.restore(block, self.fleet.versions, leaders)
-        for version in self.store.versions():
-            if version.role is Role.CHALLENGER and version.id not in self._waiting_ids() and version.batch == cursor:
-                pools.join(version)
-        for serving in servings:
-            if block is None or serving.origin >= opened:
-                if serving.reason is Reason.BACK_TO_TIME:
-                    pools.leave(serving.stream_id, self._taken_back(pools, serving.stream_id))
-                pools.lead(self.fleet.versions[serving.version_id])
+            pools.paid(np.flatnonzero(self.fleet.trained == cursor).tolist())
+        joined: list[tuple[datetime, int, Version | Serving]] = [
+            (version.trained_at, 1, version)
+            for version in self.store.versions()
+            if version.role is Role.CHALLENGER and version.id not in self._waiting_ids() and version.batch == cursor
+        ]
+        led: list[
+            tuple[datetime, int, Version | Serving]
+        ] = [  # who was recalled as the batch was closed led before those came who were trained then
+            (serving.at, 0 if serving.reason is Reason.DID_BETTER else 2, serving)
+            for serving in servings
+            if block is None or serving.origin >= opened
+        ]
+        for _, _, came in sorted([*joined, *led], key=lambda entry: entry[:2]):
+            if isinstance(came, Version):
+                pools.join(came)
+                continue
+            if came.reason is Reason.BACK_TO_TIME:
+                pools.leave(came.stream_id, self._taken_back(pools, came.stream_id))
+            pools.lead(self.fleet.versions[came.version_id])
         for stream_id, line in self.fleet.lines.items():
             seated = [sitting.version_id for sitting in pools.versions.get(stream_id, {}).values()]
             taken_back = [name for name in seated if self.fleet.versions[name].role is Role.FORMER and name not in line]

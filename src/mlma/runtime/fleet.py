@@ -26,6 +26,7 @@ class Fleet:
     versions: dict[str, Version] = field(default_factory=dict)  # champions and former champions
     lines: dict[int, list[str]] = field(default_factory=dict)  # versions in the order they came to serve, per stream
     effects: dict[str, Effect] = field(default_factory=dict)  # pending
+    queue: dict[int, Effect] = field(default_factory=dict)  # wait for the budget, by stream
     ordered: dict[tuple[int, int], int] = field(
         default_factory=dict
     )  # trainings by stream and batch, current batch only
@@ -98,21 +99,27 @@ class Fleet:
         return found
 
     def in_progress(self) -> Bools:
-        """Whether a training of the stream is under way, shape (streams,)."""
+        """Whether a training of the stream is under way or waits, shape (streams,)."""
         found = np.zeros(self.n_streams, dtype=np.bool_)
-        found[[effect.stream_id for effect in self.effects.values()]] = True
+        found[[*self.queue, *(effect.stream_id for effect in self.effects.values())]] = True
         return found
 
     # effects and held proposals
 
     def note_effect(self, effect: Effect) -> None:
-        """Keep a pending effect, forget a finished one; either way its stream was trained after its batch."""
+        """Keep what is pending or waits, forget what is over; what has started has trained its stream."""
+        self.effects.pop(effect.id, None)
         if effect.status is EffectStatus.PENDING:
             self.effects[effect.id] = effect
-        else:
-            self.effects.pop(effect.id, None)
+        waits = self.queue.get(effect.stream_id)
+        if waits is not None and waits.id == effect.id:
+            del self.queue[effect.stream_id]
+        if effect.status is EffectStatus.WAITING:
+            self.queue[effect.stream_id] = effect
         key = (effect.stream_id, effect.batch)
         self.ordered[key] = max(self.ordered.get(key, 0), int(effect.id.rsplit("-", 1)[1]) + 1)
+        if effect.status in (EffectStatus.WAITING, EffectStatus.LAPSED):
+            return
         self.trained[effect.stream_id] = max(effect.batch, int(self.trained[effect.stream_id]))
 
     def note_batch(self, block: DecisionBlock, effects: Sequence[Effect]) -> None:

@@ -146,6 +146,10 @@ class Orders:
                 self._control.promote(version, decision.reason, results)
 
     def _order(self, stream: Stream, reason: Reason, results: Results) -> None:
+        waits = self._control.fleet.queue.get(stream.id)
+        if waits is not None:  # one training answers both orders; an engineer's goes ahead
+            results.effects += [replace(waits, reason=reason)] if reason is Reason.REQUESTED else []
+            return
         batch = self._control.batch
         n = self._control.fleet.ordered.get((stream.id, batch), 0)
         results.effects.append(self._control.order(stream.id, batch, reason, n=n))

@@ -18,6 +18,7 @@ from mlma.runtime.control import Control, Results
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.shard import Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome
+from mlma.runtime.training_budget import TrainingQueue
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Underway:
     skipped: Bools  # shape (len(window.y),)
     proof: Proof | None = None
     cpu_s: float = 0.0
+    came_back: bool = False  # whether ``cpu_s`` is what it has spent
 
 
 class Trainings:
@@ -37,9 +39,12 @@ class Trainings:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._underway: dict[tuple[int, int], Underway] = {}
+        self._queue = TrainingQueue(control)
 
     def settle(self, *, wait: bool) -> bool:
-        """Start what is pending, take in what has finished; with ``wait`` until nothing is pending.
+        """Start what may start, take in what has finished; with ``wait`` until nothing is pending.
+
+        What waits for the budget is not pending, and nobody waits for it.
 
         Returns
         -------
@@ -47,7 +52,7 @@ class Trainings:
             Whether anything finished.
         """
         moved = False
-        while self._control.fleet.effects:
+        while self._control.fleet.effects or self._queue.admit():
             self._start()
             outcomes = self._control.executor.collect(wait=wait)
             for outcome in outcomes:
@@ -114,6 +119,7 @@ class Trainings:
         if under_way is None:
             return  # its deadline passed and it was given up; a late outcome changes nothing
         under_way.cpu_s += outcome.cpu_s
+        under_way.came_back = True
         if outcome.error:
             self._failed(under_way, outcome.error, results)
         elif outcome.held_out is not None:
@@ -240,6 +246,7 @@ class Trainings:
                 attempts=effect.attempts + 1,
                 finished_at=self._control.clock.now(),
                 error=error,
+                cpu_s=under_way.cpu_s if under_way.came_back else None,
             )
         )
         del self._underway[effect.stream_id, effect.batch]
@@ -269,4 +276,5 @@ class Trainings:
     def _record(self, results: Results) -> None:
         if not results.effects:
             return
+        results.bucket = self._queue.settled(results.effects)
         self._control.commit(results)

@@ -223,7 +223,7 @@ def outcome(store: ControlStore) -> dict[str, object]:
         "versions": [replace(v, trained_at=at, fit_cpu_s=0.0) for v in store.versions()],
         "servings": [replace(s, at=at) for s in sorted(store.servings(), key=lambda s: s.stream_id)],
         "effects": [
-            replace(e, ordered_at=at, deadline_at=at, finished_at=None, attempts=0)
+            replace(e, ordered_at=at, deadline_at=at, finished_at=None, attempts=0, cpu_s=None)
             for e in sorted(store.effects(), key=lambda e: e.id)
         ],
         "files": [(f.seq, f.path, f.n_admitted, f.n_rejected, f.n_late) for f in store.files()],

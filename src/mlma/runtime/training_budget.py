@@ -1,0 +1,287 @@
+"""Which of the ordered trainings start now, when the engineer has set a budget; the others wait.
+
+What starts is planned in rounds. A round is planned after a batch was closed, and again when all trainings of the
+round before are over and something still waits. Its time is event time, its money what is recorded; so a restart, a
+slower machine or another number of workers starts the same trainings after the same batches.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from mlma.core import training_queue
+from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase, Reason
+from mlma.core.records import NAIVE, Decision, Effect, Stream
+from mlma.core.schedule import Schedule
+from mlma.core.settings import LifeSettings
+from mlma.core.training_queue import WANT_CODE, Bucket, Budget, Plan, Want, Wanted
+from mlma.runtime.control import Control, Results
+from mlma.runtime.ports import ControlStore
+
+SILENT_BATCHES = 2
+"""Batches without an observation after which the training of a stream does not wait any longer."""
+
+AGEING_BATCHES = 4
+"""Waiting time in batches after which what a retraining saves counts twice."""
+
+RECURRING = frozenset(
+    {
+        Reason.DEBT, Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH, Reason.UNCERTIFIED,
+        Reason.MODEL_FAILED,
+    }
+)  # fmt: skip
+"""Reasons that the next batch gives again while they last; the others are given once, or hold until they are met."""
+
+UNKNOWING = frozenset({Reason.NOT_READY, Reason.NO_OUTCOMES, Reason.BAD_DATA})
+"""What a batch says that cannot tell whether the reason of a training is gone."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LEAST_S = 1e-6
+
+
+def budget_of(life: LifeSettings, schedule: Schedule) -> Budget:
+    """Budget as the engineer has set it; slots are not its matter, they change no outcome (see the executors)."""
+    rate = math.inf if life.budget_cpu_s_per_hour is None else life.budget_cpu_s_per_hour
+    batch = schedule.batch * schedule.frequency
+    burst = rate * (batch / timedelta(hours=1)) if life.budget_burst_s is None else life.budget_burst_s
+    return Budget(
+        cpu_s_per_hour=rate,
+        burst_s=math.inf if math.isinf(rate) else burst,
+        ageing=AGEING_BATCHES * batch,
+        patience=life.budget_patience * batch / 2,
+    )
+
+
+class PastCosts:
+    """CPU seconds of the trainings of a fleet that succeeded."""
+
+    def __init__(self, effects: Iterable[Effect]) -> None:
+        self._spent: defaultdict[int, list[float]] = defaultdict(list)
+        for effect in effects:
+            self.add(effect)
+
+    def add(self, effect: Effect) -> None:
+        """Take note of a training that is over."""
+        if effect.status is EffectStatus.DONE and effect.cpu_s is not None:
+            self._spent[effect.stream_id].append(effect.cpu_s)
+
+    def expected(self, stream_ids: Sequence[int]) -> list[float]:
+        """Mean of each stream, else that of the fleet; NaN while nothing is known.
+
+        Sums are exactly rounded, so that they do not depend on the order in which workers finished.
+        """
+        every = [cost for costs in self._spent.values() for cost in costs]
+        fleet = math.fsum(every) / len(every) if every else math.nan
+        own = (self._spent.get(stream_id) for stream_id in stream_ids)
+        return [max(math.fsum(costs) / len(costs), _LEAST_S) if costs else fleet for costs in own]
+
+
+class TrainingQueue:
+    """The trainings of one fleet that wait."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._budget = budget_of(control.settings.life, control.settings.schedule)
+        self._is_limited = control.settings.life.has_budget
+        self._bucket = control.store.bucket() if self._is_limited else None
+        self._costs = PastCosts(control.store.effects() if self._is_limited else ())
+        self._planned: object = None  # what the last round that started nothing was planned on
+
+    def settled(self, effects: Iterable[Effect]) -> Bucket | None:
+        """Budget after trainings ended, to be recorded with them; None when it stays.
+
+        What was expected was charged when they started; the order in which they end does not matter.
+        """
+        bucket = self._bucket
+        for effect in effects:
+            if effect.status is EffectStatus.PENDING or not self._is_limited:
+                continue
+            self._costs.add(effect)
+            if bucket is not None and effect.expected_cpu_s is not None and effect.cpu_s is not None:
+                bucket = training_queue.settle(
+                    bucket, self._budget, expected_s=effect.expected_cpu_s, actual_s=effect.cpu_s
+                )
+        changed = bucket is not self._bucket
+        self._bucket = bucket
+        return bucket if changed else None
+
+    def admit(self) -> bool:
+        """Plan a round while nothing is pending: record what starts, what waits and what waits no longer.
+
+        Returns
+        -------
+        bool
+            Whether anything starts.
+        """
+        control = self._control
+        if not control.fleet.queue or self._planned == self._state():
+            return False
+        results = Results()
+        self._lapse(results)
+        lapsed = {effect.stream_id for effect in results.effects}
+        queue = [effect for stream_id, effect in sorted(control.fleet.queue.items()) if stream_id not in lapsed]
+        starting = self._plan(queue, results) if queue else []
+        if results.effects or results.bucket is not None:
+            control.commit(results)
+        self._bucket = results.bucket or self._bucket
+        self._planned = None if starting else self._state()
+        return bool(starting)
+
+    def _state(self) -> object:
+        """Everything that a round depends on and that may change between two of them."""
+        return self._control.batch, self._bucket, {(e.id, e.reason) for e in self._control.fleet.queue.values()}
+
+    @property
+    def _now(self) -> datetime:
+        schedule = self._control.settings.schedule
+        return schedule.time_of(schedule.origin_after(self._control.batch))
+
+    # who starts
+
+    def _plan(self, queue: Sequence[Effect], results: Results) -> list[Effect]:
+        bucket = self._bucket or Bucket.full(self._budget, self._now)
+        wanted = self._wanted(queue)
+        made = training_queue.plan(
+            wanted,
+            replace(bucket, saved_s=min(bucket.saved_s, self._budget.limit_s)),
+            replace(self._budget, concurrent=len(queue)),
+            now=self._now,
+            running=np.zeros(0, dtype=np.int64),
+            left_s=np.zeros(0),
+        )
+        starting = [self._started(queue[row], float(wanted.cost_s[row])) for row in made.starting.tolist()]
+        results.effects += starting
+        results.effects += self._waiting(queue, made)
+        if self._is_limited and made.bucket != self._bucket:
+            results.bucket = made.bucket
+        return starting
+
+    def _wanted(self, queue: Sequence[Effect]) -> Wanted:
+        control = self._control
+        streams = [effect.stream_id for effect in queue]
+        unknown = self._budget.limit_s if self._is_limited else 1.0  # one at a time until something is known
+        cost = np.asarray(self._costs.expected(streams))
+        return Wanted(
+            stream_id=np.asarray(streams, dtype=np.int64),
+            want=np.asarray([WANT_CODE[self._want(effect)] for effect in queue], dtype=np.int8),
+            saving=control.pools.account.debt[streams],
+            weight=np.ones(len(queue)),
+            cost_s=np.where(np.isfinite(cost), cost, unknown),
+            since_us=np.asarray([(self._since(effect) - _EPOCH) // timedelta(microseconds=1) for effect in queue]),
+        )
+
+    def _want(self, effect: Effect) -> Want:
+        if effect.reason is Reason.REQUESTED:
+            return Want.REQUESTED
+        return Want.FIRST if self._control.fleet.champion(effect.stream_id) is None else Want.RETRAINING
+
+    def _since(self, effect: Effect) -> datetime:
+        schedule = self._control.settings.schedule
+        return schedule.time_of(schedule.origin_after(effect.batch))
+
+    def _started(self, effect: Effect, cost_s: float) -> Effect:
+        control = self._control
+        return replace(
+            effect,
+            status=EffectStatus.PENDING,
+            batch=control.batch,
+            deadline_at=control.clock.now() + control.settings.life.training_deadline,
+            expected_cpu_s=cost_s if self._is_limited else None,
+            starts_at=None,
+        )
+
+    def _waiting(self, queue: Sequence[Effect], made: Plan) -> list[Effect]:
+        """Those that wait and whose expected start has changed."""
+        schedule = self._control.settings.schedule
+        batch = schedule.batch * schedule.frequency
+        changed = []
+        for row, wait, in_s in zip(made.row.tolist(), made.wait.tolist(), made.starts_in_s.tolist(), strict=True):
+            if not wait:
+                continue
+            # Budget is asked for when a batch was closed, and not in between.
+            starts_at = self._now + max(1, math.ceil(in_s / batch.total_seconds())) * batch
+            if queue[row].starts_at != starts_at:
+                changed.append(replace(queue[row], starts_at=starts_at))
+        return changed
+
+    # who gives up
+
+    def _lapse(self, results: Results) -> None:
+        """Give up what has waited for too long or is not wanted any more."""
+        control = self._control
+        frozen = control.held_by(OverrideKind.FREEZE)
+        newest: dict[int, Decision] = {}
+        if any(effect.batch < control.batch for effect in control.fleet.queue.values()):
+            found = control.store.decisions(batch=control.batch, phase=Phase.BATCH)
+            newest = {decision.stream_id: decision for decision in found}
+        for effect in sorted(control.fleet.queue.values(), key=lambda effect: effect.stream_id):
+            held_by, why = self._given_up(effect, newest.get(effect.stream_id), is_frozen=frozen[effect.stream_id])
+            if held_by is not Hold.NOTHING:
+                results.decisions.append(self._decision(effect, held_by, why))
+                results.effects.append(
+                    replace(
+                        effect, status=EffectStatus.LAPSED, error=why, finished_at=control.clock.now(), starts_at=None
+                    )
+                )
+
+    def _given_up(self, effect: Effect, newest: Decision | None, *, is_frozen: bool) -> tuple[Hold, str]:
+        """What keeps a training from waiting any longer, and the same in words."""
+        control, schedule = self._control, self._control.settings.schedule
+        if is_frozen:
+            return Hold.FROZEN, "an override freezes the stream"
+        silent_since = schedule.first_slot(control.batch + 1 - SILENT_BATCHES)
+        if effect.batch < control.batch and control.fleet.last_slot[effect.stream_id] < silent_since:
+            return Hold.NO_NEW_DATA, f"no observation in the last {SILENT_BATCHES} batches"
+        is_over = newest is not None and newest.proposed is Action.KEEP and newest.reason not in UNKNOWING
+        if newest is not None and is_over and effect.reason in RECURRING:
+            return Hold.SETTLED, f"batch {control.batch} gives no reason for it ({newest.reason})"
+        waited = control.batch - effect.batch
+        if waited > control.settings.life.budget_patience:
+            return Hold.BUDGET, f"waited for the budget for {waited} batches"
+        return Hold.NOTHING, ""
+
+    def _decision(self, effect: Effect, held_by: Hold, why: str) -> Decision:
+        champion = self._control.fleet.champion(effect.stream_id)
+        return Decision(
+            stream_id=effect.stream_id,
+            batch=self._control.batch,
+            phase=Phase.RELEASE,
+            action=Action.KEEP,
+            proposed=Action.TRAIN if champion is None else Action.RETRAIN,
+            reason=effect.reason,
+            held_by=held_by,
+            decided_at=self._control.clock.now(),
+            version_id=champion.id if champion else NAIVE,
+            note=f"{effect.id}: {why}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingTraining:
+    """A training that waits for the budget, for status pages."""
+
+    stream: str
+    reason: Reason
+    batch: int  # after which it was ordered
+    since: datetime  # event time
+    starts_at: datetime | None  # event time at which it is expected to start
+
+
+def waiting(store: ControlStore, schedule: Schedule) -> list[WaitingTraining]:
+    """Trainings that wait for the budget, the first to start first."""
+    streams: Sequence[Stream] = store.streams()
+    found = [
+        WaitingTraining(
+            stream=streams[effect.stream_id].name,
+            reason=effect.reason,
+            batch=effect.batch,
+            since=schedule.time_of(schedule.origin_after(effect.batch)),
+            starts_at=effect.starts_at,
+        )
+        for effect in store.effects(status=EffectStatus.WAITING)
+    ]
+    return sorted(found, key=lambda one: (one.starts_at or one.since, one.since, one.stream))
