@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.decisions import EffectKind
 from mlma.core.records import Effect
+from mlma.core.robust import wild
+from mlma.core.schedule import Schedule
+from mlma.models.features import Features
 from mlma.runtime.replay_tally import Tally
 
 AFTER = timedelta(days=14)
@@ -206,7 +209,10 @@ def under_faults(run: Run, flagged: Mapping[str, NDArray[np.datetime64]], always
     anchor = schedule.times_of(np.zeros(1, dtype=np.int64))[0]
     step = np.timedelta64(schedule.frequency // timedelta(microseconds=1), "us")
     slots = {run.ids[name]: (times.astype("M8[us]") - anchor) // step for name, times in flagged.items()}
-    admitted = {stream: np.intersect1d(at, _observed(run, stream)) for stream, at in slots.items()}
+    observed = {stream: _observed(run, stream) for stream in slots}
+    admitted = {
+        stream: np.intersect1d(at, np.flatnonzero(np.isfinite(observed[stream]))) for stream, at in slots.items()
+    }
     full = {
         (stream, int(batch))
         for stream, at in slots.items()
@@ -216,8 +222,9 @@ def under_faults(run: Run, flagged: Mapping[str, NDArray[np.datetime64]], always
     trainings = run.trainings()
     learned: dict[int, list[Ints]] = {stream: [] for stream in slots}
     for effect in trainings:
-        origin, at = schedule.origin_after(effect.batch), admitted.get(effect.stream_id, np.empty(0, dtype=np.int64))
-        learned.setdefault(effect.stream_id, []).append(at[(at >= origin - schedule.train_window) & (at < origin)])
+        if effect.stream_id in slots:
+            targets = _targets(schedule, observed[effect.stream_id], effect.batch)
+            learned[effect.stream_id].append(np.intersect1d(admitted[effect.stream_id], targets))
     return UnderFaults(
         policy=run.tally.name,
         flagged_rows=sum(len(at) for at in slots.values()),
@@ -245,13 +252,25 @@ def relative_loss(run: Run, always: Run) -> float:
     return float(np.mean(mine[known] / theirs[known]))
 
 
-def _observed(run: Run, stream_id: int) -> Ints:
-    """Slots of the outcomes of a stream that were admitted."""
+def _observed(run: Run, stream_id: int) -> Floats:
+    """Outcomes of a stream that were admitted, by slot up to the end of the replay; NaN where there is none."""
     engine = run.tally.engine
-    blocks = engine.history.observations(
+    made = np.full(engine.settings.schedule.origin_after(run.last), np.nan)
+    for _, block in engine.history.observations(
         stream_id % engine.executor.n_shards, after_seq=0, up_to_seq=2**62, first_slot=0, stream_id=stream_id
-    )
-    return np.concatenate([block.slot for _, block in blocks] or [np.empty(0, dtype=np.int64)])
+    ):
+        known = block.slot < len(made)
+        made[block.slot[known]] = block.y[known]
+    return made
+
+
+def _targets(schedule: Schedule, y: Floats, batch: int) -> Ints:
+    """Slots whose outcomes a training after a batch learns from, ascending: those in its window that are not wild."""
+    origin = schedule.origin_after(batch)
+    start = max(0, origin - schedule.train_window - Features(schedule).lookback)
+    kept = np.isfinite(y[start:origin]) & ~wild(y[start:origin])
+    found = start + np.flatnonzero(kept)
+    return found[found >= origin - schedule.train_window]
 
 
 def _counted(effects: Sequence[Effect]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlma.core.blocks import Bools, Floats
+from mlma.core.robust import wild
 from mlma.core.schedule import Schedule
 from mlma.core.settings import ModelSettings
 from mlma.models import registry
@@ -66,9 +67,10 @@ def train(job: TrainingJob) -> TrainingOutcome:
 def _fit(job: TrainingJob, began: float) -> TrainingOutcome:
     features = Features(job.schedule)
     origin = job.start + len(job.y)
-    X = features.build(job.y[None, :], start=job.start, first=job.first, last=origin)[0]
+    y = np.where(wild(job.y), np.nan, job.y)  # neither a target nor a feature is an example when it is wild
+    X = features.build(y[None, :], start=job.start, first=job.first, last=origin)[0]
     n_fit = job.last - job.first
-    target = job.y[job.first - job.start : job.last - job.start]
+    target = y[job.first - job.start : job.last - job.start]
     usable = np.isfinite(target) & ~job.skipped[job.first - job.start : job.last - job.start]
     model = registry.make(job.model)
     model.fit(X[:n_fit][usable], target[usable])
