@@ -15,7 +15,7 @@ from mlma.core.admission import AdmissionState, admit
 from mlma.core.blocks import Floats, ObservationBlock
 from mlma.core.decisions import Reason, RejectReason, Role
 from mlma.core.errors import StoreError
-from mlma.core.records import Effect, Finding, Rejected, SourceFile
+from mlma.core.records import Effect, Finding, Rejected, Serving, SourceFile, Version
 from mlma.core.rows import Rows
 from mlma.core.settings import Serve
 from mlma.runtime import closing, monitoring
@@ -97,9 +97,8 @@ class Engine(Control):
             for version in self.store.versions()
             if version.role is Role.CHALLENGER and version.id not in self._waiting_ids() and version.batch == cursor
         ]
-        led: list[
-            tuple[datetime, int, Version | Serving]
-        ] = [  # who was recalled as the batch was closed led before those came who were trained then
+        # Who was recalled as the batch was closed led before those came who were trained then.
+        led: list[tuple[datetime, int, Version | Serving]] = [
             (serving.at, 0 if serving.reason is Reason.DID_BETTER else 2, serving)
             for serving in servings
             if block is None or serving.origin >= opened
