@@ -193,19 +193,19 @@ class ParquetHistory:
 
     def append_pool(self, block: PoolBlock) -> None:
         """Store the pools of the fleet as they are after a batch. Raises StoreError."""
-        table = pa.table(
-            {
-                "stream_id": block.stream_id,
-                "seat": block.seat,
-                "member": name_column(block.member, block.members),
-                "loss": block.loss,
-                "recent": block.recent,
-                "mass": block.mass,
-                "weight": block.weight,
-                "recalibration": list_column(block.recalibration),
-                "comparison": list_column(block.comparison),
-            }
-        )
+        columns = {
+            "stream_id": block.stream_id,
+            "seat": block.seat,
+            "member": name_column(block.member, block.members),
+            "loss": block.loss,
+            "recent": block.recent,
+            "mass": block.mass,
+            "weight": block.weight,
+            "recalibration": list_column(block.recalibration),
+        }
+        if block.comparison.shape[1]:  # a column of empty lists cannot be written
+            columns["comparison"] = list_column(block.comparison)
+        table = pa.table(columns)
         write(self._path(ACCOUNTS, 0, block.batch), pa.table(dict(block.account)))
         write(self._path(POOLS, 0, block.batch), table)
 
@@ -228,7 +228,7 @@ class ParquetHistory:
             mass=floats(table, "mass"),
             weight=floats(table, "weight"),
             recalibration=matrix(table, "recalibration"),
-            comparison=matrix(table, "comparison"),
+            comparison=matrix(table, "comparison") if "comparison" in table.column_names else np.empty((len(table), 0)),
             account={name: floats(account, name) for name in account.column_names},
         )
 

@@ -140,6 +140,26 @@ def excluded_slots(overrides: Iterable[Override], stream: Stream, schedule: Sche
     return mask
 
 
+def excluded_spans(
+    overrides: Iterable[Override], streams: Sequence[Stream], schedule: Schedule
+) -> dict[int, tuple[tuple[int, int], ...]]:
+    """Excluded periods of the streams that an order to exclude names, as (first slot, slot after the last).
+
+    Parameters
+    ----------
+    overrides
+        Of any kind; those that exclude and are not lifted count.
+    """
+    found: dict[int, tuple[tuple[int, int], ...]] = {}
+    for override in overrides:
+        if override.kind is not OverrideKind.EXCLUDE or override.lifted_at is not None:
+            continue
+        first, last = excluded_span(override, schedule)
+        for stream_id in np.flatnonzero(_selected(override, streams)).tolist() if first <= last else ():
+            found[streams[stream_id].id] = (*found.get(streams[stream_id].id, ()), (first, last + 1))
+    return found
+
+
 def excluded_span(override: Override, schedule: Schedule) -> tuple[int, int]:
     """First and last slot, both included, that share time with an override's period; last < first when none does."""
     first = schedule.slot_at(override.starts_at)

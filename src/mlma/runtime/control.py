@@ -149,7 +149,8 @@ class Control:
 
     def lineup(self) -> Lineup:
         """Who forecasts from the next origin on."""
-        return self.pools.lineup()
+        unfit = overrides.excluded_spans(self.store.overrides(), self.fleet.streams, self.settings.schedule)
+        return replace(self.pools.lineup(), unfit=unfit)
 
     def held_by(self, kind: OverrideKind) -> Bools:
         """Streams that an active override of a kind holds, shape (streams,)."""
