@@ -16,7 +16,7 @@ INCIDENTS_SHOWN = 5
 
 
 def status(state: StateOption = STATE, as_json: JsonOption = False) -> None:
-    """Show on one screen how the fleet is: daemon, batches, alarms, the test's certificate, incidents, orders, rows.
+    """Show on one screen how the fleet is: daemon, batches, alarms, certificate, incidents, pools, orders, rows.
 
     Works whether the daemon runs or not, and says which.
 
@@ -26,7 +26,9 @@ def status(state: StateOption = STATE, as_json: JsonOption = False) -> None:
     from mlma.runtime.overview import overview
 
     with opened(state) as found:
-        view = overview(found.store, found.schedule, bootstrap.clock().now())
+        # the history needs PyArrow, which takes longer to load than all the rest: not before there is a pool
+        history = found.history if "serve" in found.store.meta() else None
+        view = overview(found.store, found.schedule, bootstrap.clock().now(), history=history)
     if as_json:
         print_json({"state": state, **_fields(view)})
         return
@@ -38,7 +40,10 @@ def _fields(view: "Overview") -> dict[str, object]:
 
 
 def lines(view: "Overview") -> list[tuple[str, str]]:
-    """Labels and texts of the screen, at most 31."""
+    """Labels and texts of the screen, at most 32."""
+    from mlma.runtime.pool_status import serving_words, training_words
+
+    serving = serving_words(view.pools)
     shown = [
         ("daemon", daemon_words(view.daemon)),
         ("streams", f"{view.n_streams:,}: {view.n_champions:,} served by a champion, {view.n_fallback:,} by naive"),
@@ -47,7 +52,8 @@ def lines(view: "Overview") -> list[tuple[str, str]]:
         *test_lines(view.loss_test),
         *incident_lines(view.incidents),
         ("loss / naive", _loss(view)),
-        ("versions", f"{view.n_versions:,} trained; {view.n_pending_effects:,} trainings pending"),
+        *([("serving", serving)] if serving else []),
+        ("versions", f"{view.n_versions:,} trained; {training_words(view.pools)}"),
         ("orders", f"{_counts(view.overrides) or 'no'} overrides; {view.n_open_requests:,} open requests"),
         ("findings", _counts(view.findings) or "none open"),
     ]

@@ -18,7 +18,8 @@ from mlma.core.schedule import Schedule
 from mlma.runtime.answers import DAEMON_SILENT
 from mlma.runtime.explain_words import ratio
 from mlma.runtime.monitor_words import fallback_of
-from mlma.runtime.ports import ControlStore
+from mlma.runtime.pool_status import PoolStatus, pool_status
+from mlma.runtime.ports import ControlStore, History
 
 SHOWN = 3
 """Worst streams, files and newest findings that an overview names."""
@@ -96,6 +97,7 @@ class Overview:
     loss: LossView
     loss_test: LossTestView
     incidents: tuple[IncidentView, ...]  # seen in the last batch, by members times rise, the largest first
+    pools: PoolStatus
     n_pending_effects: int
     n_open_requests: int
     overrides: Mapping[str, int]  # active, by kind
@@ -124,7 +126,9 @@ class StreamRow:
     is_pinned: bool
 
 
-def overview(store: ControlStore, schedule: Schedule | None, now: datetime) -> Overview:
+def overview(
+    store: ControlStore, schedule: Schedule | None, now: datetime, *, history: History | None = None
+) -> Overview:
     """State as an engineer looks at it first.
 
     Parameters
@@ -135,6 +139,8 @@ def overview(store: ControlStore, schedule: Schedule | None, now: datetime) -> O
         Of the state; None before its first data.
     now
         Aware.
+    history
+        Read for the pools; None leaves them out.
     """
     streams, cursor, versions = store.streams(), store.cursor(), store.versions()
     decisions = [] if cursor is None else store.decisions(batch=cursor)
@@ -155,6 +161,7 @@ def overview(store: ControlStore, schedule: Schedule | None, now: datetime) -> O
         loss=_loss_view(decisions, totals.loss, totals.naive_loss),
         loss_test=loss_test_view(store.certificate(), store.meta()),
         incidents=tuple(by_size(view(incident, schedule=schedule, cursor=cursor) for incident in going_on)),
+        pools=pool_status(store, history, decisions),
         n_pending_effects=len(store.effects(status=EffectStatus.PENDING)),
         n_open_requests=len(store.requests(open_only=True)),
         overrides=Counter(str(o.kind) for o in store.overrides() if is_active(o, now)),

@@ -10,7 +10,7 @@ from mlma.core.blocks import Bools, Floats, PoolBlock
 from mlma.core.decisions import EffectStatus, Hold, Phase, Reason
 from mlma.core.life_table import State
 from mlma.core.records import NAIVE
-from mlma.runtime.pool_view import Kind, kind_of, state_of
+from mlma.runtime.pool_view import Kind, is_on_probation, kind_of, state_of
 from mlma.runtime.ports import ControlStore, History
 
 VERSIONS = "versions"
@@ -94,14 +94,23 @@ def fleet_pools(store: ControlStore, history: History | None) -> FleetPools:
 
 
 def _states(store: ControlStore, seated: set[str]) -> Mapping[State, int]:
-    serves = {serving.stream_id: serving.version_id for serving in store.servings()}
+    last = {serving.stream_id: serving for serving in store.servings()}
+    serves = {stream_id: serving.version_id for stream_id, serving in last.items()}
+    cursor, meta = store.cursor(), store.meta()
+    watched = {serving.version_id for serving in last.values() if is_on_probation(serving, cursor, meta)}
     waiting = {
         d.version_id
         for d in store.decisions(phase=Phase.PROMOTION, exceptions_only=True)
         if d.held_by is not Hold.NOTHING
     }
     counts = Counter(
-        state_of(v, serves=serves.get(v.stream_id, NAIVE), seated=v.id in seated, waits=v.id in waiting)
+        state_of(
+            v,
+            serves=serves.get(v.stream_id, NAIVE),
+            seated=v.id in seated,
+            waits=v.id in waiting,
+            on_probation=v.id in watched,
+        )
         for v in store.versions()
     )
     counts[State.CANDIDATE] += len(store.effects(status=EffectStatus.PENDING))

@@ -8,9 +8,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from mlma.core.decisions import Action, EffectStatus, Hold, Phase, Reason, Role
-from mlma.core.life_table import FINAL, State
+from mlma.core.life_table import DEADLINES, FINAL, State
 from mlma.core.records import NAIVE, Decision, Effect, Serving, Stream, Version
 from mlma.core.schedule import Schedule
+from mlma.core.settings import Serve
 from mlma.runtime.ports import ControlStore, History
 from mlma.runtime.seats import Seats, left_after, seats_of
 
@@ -87,7 +88,7 @@ class StreamPool:
     rows: tuple[MemberRow, ...]
 
 
-def state_of(version: Version, *, serves: str, seated: bool, waits: bool) -> State:
+def state_of(version: Version, *, serves: str, seated: bool, waits: bool, on_probation: bool = False) -> State:
     """State of a version, from what is recorded about it.
 
     Parameters
@@ -98,14 +99,23 @@ def state_of(version: Version, *, serves: str, seated: bool, waits: bool) -> Sta
         It has a seat in the pool.
     waits
         An override keeps it from serving.
+    on_probation
+        The version that serves does so alone, and not for longer than the deadline of its probation.
     """
     if version.role is Role.REJECTED:
         return State.REJECTED
     if version.id == serves:
-        return State.SERVING
+        return State.PROBATION if on_probation else State.SERVING
     if seated:
         return State.CHALLENGER if version.role is Role.CHALLENGER else State.KEPT
     return State.CANDIDATE if waits and version.role is Role.CHALLENGER else State.RETIRED
+
+
+def is_on_probation(serving: Serving, cursor: int | None, meta: Mapping[str, str]) -> bool:
+    """Whether a version that serves alone came to serve so late that it is still watched."""
+    if cursor is None or meta.get("serve") != Serve.CHAMPION:
+        return False
+    return cursor - serving.batch <= DEADLINES.probation
 
 
 def stream_pool(
@@ -119,10 +129,13 @@ def stream_pool(
     serves = servings[-1].version_id if servings else NAIVE
     waiting = _held(decisions)
     served = Counter(serving.version_id for serving in servings)
+    on_probation = bool(servings) and is_on_probation(servings[-1], cursor, store.meta())
     rows = [_member(name, seats) for name in seats.weight if kind_of(name) is not Kind.VERSION]
     for version in versions:
         is_seated = version.id in seats.weight
-        state = state_of(version, serves=serves, seated=is_seated, waits=version.id in waiting)
+        state = state_of(
+            version, serves=serves, seated=is_seated, waits=version.id in waiting, on_probation=on_probation
+        )
         went = waiting.get(version.id, "") if state is State.CANDIDATE else ""
         if state in FINAL:
             left = left_after(history, stream, version, cursor=cursor) if state is State.RETIRED else None

@@ -282,3 +282,32 @@ def test_what_a_training_must_save_depends_on_who_serves(
 def test_the_digest_says_who_carries_the_pools(mlma: Callable[..., Result], pooled: Path) -> None:
     said = mlma("digest", "show", "--since", "7d").output
     assert line_of(said, "POOL") == "POOL      evergreens 65 %, versions 35 % (medians); 0.25 CPU-s a training"
+
+
+# status
+
+
+def test_status_says_who_serves_and_what_is_pending(
+    mlma: Callable[..., Result], as_json: Callable[..., object], pooled: Path
+) -> None:
+    said = mlma("status").output
+    assert line_of(said, "serving").split("  ")[-1].strip() == (
+        "blend of the pool; 5 trained versions in use; median weight 35 % versions, 65 % evergreen members"
+    )
+    assert "6 trained; 1 trainings pending (1 requested), 1 waiting (1 frozen); price of one 0.30" in said
+    found = as_json("status")["pools"]
+    assert (found["n_in_use"], found["pending"], found["waiting"]) == (5, {"requested": 1}, {"frozen": 1})
+
+
+def test_status_of_a_state_without_pools_says_no_word_about_them(mlma: Callable[..., Result]) -> None:
+    said = mlma("status").output
+    assert "blend" not in said
+    assert "price" not in said
+
+
+def test_a_champion_is_on_probation_until_its_deadline(as_json: Callable[..., object], pooled: Path) -> None:
+    with SqlStore(f"sqlite:///{pooled / 'mlma.db'}") as store:
+        store.set_meta({"serve": "champion"})
+        states = [row["state"] for row in as_json("versions", "IAH")["members"] if row["serves"]]
+        assert states == ["probation"]
+        assert as_json("versions")["states"]["probation"] == 4
