@@ -34,7 +34,10 @@ def executor_of(settings: "Settings", n_shards: int) -> "Executor":
 
     workers = settings.executor.workers
     return RayExecutor(
-        n_shards, address=settings.executor.address, n_workers=cores() if workers == "auto" else int(workers)
+        n_shards,
+        address=settings.executor.address,
+        n_workers=cores() if workers == "auto" else int(workers),
+        concurrent=settings.life.budget_concurrent,
     )
 
 

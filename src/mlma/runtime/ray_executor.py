@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -101,12 +102,17 @@ class RayExecutor(Executor):
         ``local`` starts a Ray of its own; ``auto`` or an address joins a cluster.
     n_workers
         CPUs for trainings on a local Ray.
+    concurrent
+        Trainings at the same time at the most; None for as many as there are CPUs.
     """
 
-    def __init__(self, n_shards: int, *, address: str = "local", n_workers: int | None = None) -> None:
+    def __init__(
+        self, n_shards: int, *, address: str = "local", n_workers: int | None = None, concurrent: int | None = None
+    ) -> None:
         self.n_shards = n_shards
         self._address = address
-        self._n_workers = n_workers or os.cpu_count() or 1
+        self._n_workers = min(n_workers or os.cpu_count() or 1, concurrent or sys.maxsize)
+        self._concurrent = None if address == "local" else concurrent  # a Ray of its own has no more CPUs than that
         self._specs: list[ShardSpec] = []
         self._actors: list[Any] = []
         self._pids: dict[int, int] = {}
@@ -167,9 +173,10 @@ class RayExecutor(Executor):
             self._launch()
 
     def _launch(self) -> None:
-        if self._waiting:
-            self._running[_train_all.remote(self._waiting)] = self._waiting
-            self._waiting = []
+        """Start what waits in bundles, each of which trains one after the other, as many as may run at once."""
+        while self._waiting and (self._concurrent is None or len(self._running) < self._concurrent):
+            jobs, self._waiting = self._waiting[:JOBS_PER_TASK], self._waiting[JOBS_PER_TASK:]
+            self._running[_train_all.remote(jobs)] = jobs
 
     def collect(self, *, wait: bool) -> list[TrainingOutcome]:
         """Outcomes of finished bundles; jobs of a lost worker are started again."""
@@ -188,6 +195,7 @@ class RayExecutor(Executor):
                 self._running[_train_all.remote(jobs)] = jobs
             except RayTaskError as error:
                 outcomes.extend(TrainingOutcome(key=job.key, error=str(_cause(error))) for job in jobs)
+        self._launch()
         return outcomes
 
     def close(self) -> None:
