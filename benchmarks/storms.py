@@ -6,6 +6,7 @@ Parquet and `known_events.csv`. The replays are in `benchmarks.storms_scenarios`
 """
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -91,7 +92,7 @@ def _event_table(found: Sequence[Found]) -> Table:
         title="Events that pass: trainings in them and in the two batches after, and a fortnight later",
         caption="weight: of the versions of these trainings, mean over the streams struck; serve: streams where it is "
         "above one half; excess: days a stream and fortnight with served loss above 1.1 times that of the best version "
-        "in the pools of all policies.",
+        "in the pools of all policies (-: nothing was scored, the event is part of the first train window).",
     )
     for heading in ("scenario", "event", "policy"):
         table.add_column(heading)
@@ -101,8 +102,8 @@ def _event_table(found: Sequence[Found]) -> Table:
         for one in scenario.events:
             table.add_row(
                 scenario.scenario, one.event, one.policy, str(one.streams), str(one.trainings),
-                f"{one.storm_weight:.2f}", str(one.storm_serves), f"{one.excess_days_after:.1f}",
-                f"{one.excess_days_before:.1f}", f"{scenario.relative_loss[one.policy]:.3f}",
+                f"{one.storm_weight:.2f}", str(one.storm_serves), _days(one.excess_days_after),
+                _days(one.excess_days_before), f"{scenario.relative_loss[one.policy]:.3f}",
             )  # fmt: skip
         table.add_section()
     return table
@@ -128,6 +129,10 @@ def _fault_table(found: Sequence[Found]) -> Table:
             )  # fmt: skip
         table.add_section()
     return table
+
+
+def _days(days: float) -> str:
+    return f"{days:.1f}" if math.isfinite(days) else "-"
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
