@@ -1,5 +1,7 @@
 """What the commands say about pools: versions, ledger, rollback to a time, status, explain."""
 
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -311,3 +313,27 @@ def test_a_champion_is_on_probation_until_its_deadline(as_json: Callable[..., ob
         states = [row["state"] for row in as_json("versions", "IAH")["members"] if row["serves"]]
         assert states == ["probation"]
         assert as_json("versions")["states"]["probation"] == 4
+
+
+# the manual
+
+PAGE = Path(__file__).parents[3] / "docs" / "manual" / "pool.md"
+PRINTED = re.findall(r"```sh\n(mlma [^\n]+)\n```\n\n```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_manual_shows_every_command_of_the_pool() -> None:
+    assert [command.split()[1] for command, _ in PRINTED] == ["versions", "versions", "ledger", "ledger", "rollback"]
+
+
+@pytest.mark.parametrize(("command", "printed"), PRINTED, ids=[command for command, _ in PRINTED])
+def test_the_manual_shows_what_a_command_prints(
+    mlma: Callable[..., Result], pooled: Path, command: str, printed: str
+) -> None:
+    assert mlma(*shlex.split(command)[1:]).output == printed
+
+
+def test_the_manual_shows_what_explain_says_about_a_pool(mlma: Callable[..., Result], pooled: Path) -> None:
+    said = mlma("explain", "IAH").output.splitlines()
+    lines = [line for line in said if line.startswith(("pool ", "debt "))]
+    assert "\n".join(lines) in PAGE.read_text(encoding="utf-8")
+    assert len(lines) == 2
