@@ -3,21 +3,27 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlma.adapters.artifacts import MemoryArtifacts
+from mlma.adapters.checkpoints import FileCheckpoints, NoCheckpoints
 from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
 from mlma.core.decisions import OverrideKind, RequestKind
-from mlma.core.settings import Yardstick
+from mlma.core.settings import Evergreen, Serve, Yardstick
+from mlma.runtime.control import EngineSettings
+from tests.integration.fleet_data import issued
 from tests.unit.runtime.memory_fleet import ANCHOR, DAY, HOURS, Life, demand, outcome, rows_of, settings_for
 
 DAYS = 51
 BREAK = 46
 SAMPLE = 25
-WRITES = ("record", "append_observations", "append_forecasts", "append_losses", "save")
+FEW = 3  # of the lives in which everybody serves, which are slower
+WRITES = ("record", "append_observations", "append_forecasts", "append_losses", "append_members", "append_pool", "save")
+REFITS = ("append_refit", "save_evergreens")  # only where evergreen members serve
 
 
 class Crash(BaseException):
@@ -56,12 +62,21 @@ class Guarded:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        return self._fuse.guard(name, found) if name in WRITES else found
+        return self._fuse.guard(name, found) if name in (*WRITES, *REFITS) else found
 
 
-def lived(fuse: Fuse) -> dict[str, object]:
+def settings_of(serve: Serve) -> EngineSettings:
+    """One champion that proves itself, or everybody together."""
+    life: dict[str, object] = {"cooldown": 0}
+    if serve is Serve.BLEND:
+        life |= {"serve": serve, "proof": False, "evergreen": tuple(Evergreen), "pool_size": 3}
+    return settings_for(life=life, yardstick=Yardstick.NONE, effect_floor=1.0 if serve is Serve.CHAMPION else 0.05)
+
+
+def lived(fuse: Fuse, serve: Serve, checkpoints: Path) -> dict[str, object]:
     """A fleet with a break, a freeze, a retraining and a rollback; a crash is followed by a restart."""
     ports = {
+        "checkpoints": Guarded(FileCheckpoints(checkpoints), fuse) if serve is Serve.BLEND else NoCheckpoints(),
         "store": Guarded(SqlStore("sqlite://", create=True), fuse),
         "history": Guarded(MemoryHistory(), fuse),
         "artifacts": Guarded(MemoryArtifacts(), fuse),
@@ -71,15 +86,14 @@ def lived(fuse: Fuse) -> dict[str, object]:
     while True:
         try:
             if life is None:
-                settings = settings_for(life={"cooldown": 0}, yardstick=Yardstick.NONE, effect_floor=1.0)
                 y = demand(4, DAYS, breaks_on=BREAK)
-                life = Life(y, settings, n_shards=2, **ports)  # type: ignore[arg-type]
+                life = Life(y, settings_of(serve), n_shards=2, **ports)  # type: ignore[arg-type]
             else:
                 life.open()
             live(life, ordered)
         except Crash:
             continue
-        return outcome(life.store)
+        return outcome(life.store) | issued(life.history, 2, DAYS)
 
 
 def live(life: Life, ordered: set[int]) -> None:
@@ -111,24 +125,28 @@ def order(life: Life, day: int, ordered: set[int]) -> None:
         life.request(RequestKind.ROLLBACK, "s00[02]")
 
 
-@pytest.fixture(scope="module")
-def undisturbed() -> tuple[dict[str, object], Fuse]:
+Run = tuple[Serve, dict[str, object], Fuse]
+
+
+@pytest.fixture(scope="module", params=[Serve.CHAMPION, Serve.BLEND])
+def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     fuse = Fuse()
-    return lived(fuse), fuse
+    return request.param, lived(fuse, request.param, tmp_path_factory.mktemp("undisturbed")), fuse
 
 
-def test_the_run_has_every_kind_of_write_and_of_decision(undisturbed: tuple[dict[str, object], Fuse]) -> None:
-    found, fuse = undisturbed
-    assert set(fuse.log) == set(WRITES)
+def test_the_run_has_every_kind_of_write_and_of_decision(undisturbed: Run) -> None:
+    serve, found, fuse = undisturbed
+    assert set(fuse.log) == {*WRITES, *(REFITS if serve is Serve.BLEND else ())}
     text = "".join(found["decisions"])  # type: ignore[arg-type]
-    for word in ("'frozen'", "'release'", "'requested'", "'roll_back'", "'beat_champion'"):
+    last = "'joined_pool'" if serve is Serve.BLEND else "'beat_champion'"
+    for word in ("'frozen'", "'release'", "'requested'", "'roll_back'", last):
         assert word in text, word
 
 
-def crashing(n: int, *, after: bool, undisturbed: tuple[dict[str, object], Fuse]) -> None:
-    expected, _ = undisturbed
+def crashing(n: int, *, after: bool, undisturbed: Run, path: Path) -> None:
+    serve, expected, _ = undisturbed
     fuse = Fuse(at=n, after=after)
-    found = lived(fuse)
+    found = lived(fuse, serve, path / f"{n}-{after}")
     where = f"{'after' if after else 'before'} write {n}, {fuse.log[n - 1]}"
     assert fuse.count >= n
     for key, value in expected.items():
@@ -136,15 +154,17 @@ def crashing(n: int, *, after: bool, undisturbed: tuple[dict[str, object], Fuse]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_crash_at_a_write_changes_nothing(after: bool, undisturbed: tuple[dict[str, object], Fuse]) -> None:
-    n_writes = undisturbed[1].count
+def test_a_crash_at_a_write_changes_nothing(after: bool, undisturbed: Run, tmp_path: Path) -> None:
+    serve, _, fuse = undisturbed
     rng = random.Random(7 + after)
-    for n in sorted(rng.sample(range(1, n_writes + 1), SAMPLE // 2 + after)):
-        crashing(n, after=after, undisturbed=undisturbed)
+    size = SAMPLE // 2 + after if serve is Serve.CHAMPION else FEW
+    for n in sorted(rng.sample(range(1, fuse.count + 1), size)):
+        crashing(n, after=after, undisturbed=undisturbed, path=tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_crash_at_any_write_changes_nothing(after: bool, undisturbed: tuple[dict[str, object], Fuse]) -> None:
-    for n in range(1, undisturbed[1].count + 1):
-        crashing(n, after=after, undisturbed=undisturbed)
+def test_a_crash_at_any_write_changes_nothing(after: bool, undisturbed: Run, tmp_path: Path) -> None:
+    for n in range(1, undisturbed[2].count + 1):
+        crashing(n, after=after, undisturbed=undisturbed, path=tmp_path)
