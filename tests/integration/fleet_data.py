@@ -18,7 +18,7 @@ from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, T
 from mlma.runtime.control import EngineSettings
 from mlma.runtime.engine import Engine
 from mlma.runtime.executors import Executor
-from mlma.runtime.ports import Clock, ControlStore
+from mlma.runtime.ports import Clock, ControlStore, History
 
 ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)
 HOURS = 24
@@ -55,15 +55,15 @@ def rows_of(y: np.ndarray, first_hour: int, last_hour: int, names: list[str] | N
     )
 
 
-def settings_for(model: str = "ridge", **testing: object) -> EngineSettings:
-    """Engine settings of the small fleets."""
+def settings_for(model: str = "ridge", *, wanted: str = "test", **testing: object) -> EngineSettings:
+    """Engine settings of the small fleets: every pool serves its blend, a loss test orders the trainings."""
     return EngineSettings(
         schedule=SCHEDULE,
         model=ModelSettings(name=model, params={"num_trees": 20} if model == "lightgbm" else {}),
         testing=TestingSettings(**testing),  # type: ignore[arg-type]
         life=LifeSettings(warmup=28 * 24, min_rows=14 * 24),
         admission=AdmissionSettings(),
-        policy=policy.parse("mlma"),
+        policy=policy.parse(wanted),
     )
 
 
@@ -105,3 +105,22 @@ def outcome(store: ControlStore) -> dict[str, object]:
         "certificate": repr(store.certificate()),
         "incidents": [repr(incident) for incident in store.incidents()],
     }
+
+
+def issued(history: History, n_shards: int, last_batch: int) -> dict[str, object]:
+    """What was forecast and weighed, to the last bit."""
+    forecasts = [
+        (stream, slot, value, block.versions[code])
+        for shard in range(n_shards)
+        for block in history.forecasts(shard, first_slot=0, last_slot=10**6)
+        for stream, slot, value, code in zip(
+            block.stream_id.tolist(), block.slot.tolist(), block.forecast.tolist(), block.version, strict=True
+        )
+    ]
+    pools = [
+        (batch, name, repr(getattr(block, name).tolist()))
+        for batch in range(last_batch + 1)
+        if (block := history.pool(batch)) is not None
+        for name in ("stream_id", "seat", "loss", "recent", "mass", "weight")
+    ]
+    return {"forecasts": sorted(forecasts), "pools": pools}

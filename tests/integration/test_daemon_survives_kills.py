@@ -24,6 +24,7 @@ source: {path: inbox}
 schedule: {frequency: 1h, horizon: 24h, batch: 1d, train_window: 28d, warmup: 28d}
 model: {name: "tests.integration.tiny_model:TinyLeastSquares"}
 executor: {kind: inline, shards: 2}
+policy: test
 daemon: {tick_s: 0.05, settle_s: 0, heartbeat_s: 1}
 """
 
