@@ -113,7 +113,8 @@ def _states(store: ControlStore, seated: set[str]) -> Mapping[State, int]:
         )
         for v in store.versions()
     )
-    counts[State.CANDIDATE] += len(store.effects(status=EffectStatus.PENDING))
+    for status in (EffectStatus.PENDING, EffectStatus.WAITING):
+        counts[State.CANDIDATE] += len(store.effects(status=status))
     counts[State.FAILED] += sum(
         d.reason is Reason.TRAINING_FAILED for d in store.decisions(phase=Phase.PROMOTION, exceptions_only=True)
     )

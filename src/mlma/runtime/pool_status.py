@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlma.core.decisions import EffectStatus, Hold, Phase
-from mlma.core.records import Decision, Effect
+from mlma.core.records import Decision
 from mlma.core.settings import Serve
 from mlma.runtime.digest_counts import pool_summary
 from mlma.runtime.pool_counts import price_of
 from mlma.runtime.ports import ControlStore, History
 
 NAN = float("nan")
-
-WAITING = tuple(status for status in EffectStatus if status.value == "waiting")
-"""Status of trainings that wait for the budget."""
 
 WAITS = {Hold.COOLING_DOWN, Hold.TOO_LITTLE_DATA, Hold.NO_NEW_DATA, Hold.FROZEN}
 """Holds of a proposed training after which it is proposed again, or released."""
@@ -59,7 +56,7 @@ def pool_status(store: ControlStore, history: History | None, decisions: Sequenc
         Of the last batch.
     """
     meta, summary = store.meta(), pool_summary(store, history)
-    queued: list[Effect] = [effect for status in WAITING for effect in store.effects(status=status)]
+    queued = store.effects(status=EffectStatus.WAITING)
     waiting = Counter({"budget": len(queued)} if queued else {})
     waiting.update(str(d.held_by) for d in decisions if d.phase is Phase.BATCH and d.held_by in WAITS)
     return PoolStatus(

@@ -178,7 +178,7 @@ def _row(
 
 def _ordered(store: ControlStore, stream: Stream) -> list[Effect]:
     """Trainings of a stream that are under way or wait."""
-    unfinished = [status for status in EffectStatus if status.value in {"pending", "waiting"}]
+    unfinished = (EffectStatus.PENDING, EffectStatus.WAITING)
     return [e for status in unfinished for e in store.effects(status=status) if e.stream_id == stream.id]
 
 
