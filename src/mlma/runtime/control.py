@@ -166,8 +166,8 @@ class Control:
                 servings=results.servings,
                 findings=results.findings,
                 requests=requests,
-            )
                 bucket=results.bucket,
+            )
         )
         self.take_note(results)
 
@@ -188,6 +188,6 @@ class Control:
                 self.fleet.versions[version.id] = version
         for effect in results.effects:
             self.fleet.note_effect(effect)
-        for decision in results.decisions:
         self.pools.paid([effect.stream_id for effect in results.effects if effect.status is EffectStatus.PENDING])
+        for decision in results.decisions:
             self.fleet.note_decision(decision)
