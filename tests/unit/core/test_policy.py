@@ -130,7 +130,8 @@ def test_the_agent_serves_as_the_settings_say_unless_its_name_says_so() -> None:
 @pytest.mark.parametrize("text", ["", "Always", "calendar", "calendar:", "calendar:0", "calendar:-1", "calendar:1.5",
                                   "calendar:04", " mlma", "mlma ", "calendar:4x", "sometimes", "mlma+pool", "never+",
                                   "frontier+pool", "random", "random:0", "random:best", "test:1", "mlma-latest",
-                                  "never+pool+pool", "mlma@", "mlma@-1", "test@1", "frontier:0", "pool", "+pool"])  # fmt: skip
+                                  "never+pool+pool", "mlma@", "mlma@-1", "test@1", "frontier:0", "pool",
+                                  "+pool"])  # fmt: skip
 def test_anything_else_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(ConfigError, match="expected never, always, calendar:K"):
         parse(text)
