@@ -20,9 +20,17 @@ from mlma.runtime.contests import NUMBERS, Contests, Judged
 from mlma.runtime.lineup import Champion, Lineup
 
 
+YARDSTICK = (Evergreen.MEDIAN, Evergreen.LAD)
+"""Members that are enough where they serve nobody: a regression for each hour costs twice as much as these."""
+
+
 def evergreens(life: LifeSettings) -> tuple[Evergreen, ...]:
     """Evergreen members of every pool, in the order of their seats; beside a champion they are only a yardstick."""
-    return () if life.serve is Serve.LATEST else life.evergreen
+    if life.serve is Serve.LATEST:
+        return ()
+    if life.serve is Serve.BLEND:
+        return life.evergreen
+    return tuple(member for member in life.evergreen if member in YARDSTICK)
 
 
 def fixed_members(life: LifeSettings) -> tuple[str, ...]:
