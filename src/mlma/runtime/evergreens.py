@@ -47,7 +47,7 @@ class Evergreens:
         """Make the members those after a closed batch: recorded ones, or taught now and recorded."""
         if not self.families or (self._block is not None and self._block.batch == batch):
             return
-        key = (self.shard, batch)
+        key = (self.shard, batch, self.families)
         recorded = self.history.refit(self.shard, batch)
         if recorded is not None and recorded.families == self.families:
             self._block, self._known = recorded, self._restored(batch)

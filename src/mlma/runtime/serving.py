@@ -10,7 +10,7 @@ import numpy as np
 from mlma.core import pool
 from mlma.core.blocks import Floats, ForecastBlock, Ints, MemberBlock, RefitBlock
 from mlma.core.recalibration import recalibrated
-from mlma.core.settings import ModelSettings
+from mlma.core.settings import Evergreen, ModelSettings
 from mlma.models import registry
 from mlma.models.forecaster import Forecaster, checked_forecasts
 from mlma.runtime.lineup import Champion, Lineup
@@ -22,7 +22,7 @@ class Memo:
     """What several policies of a replay share: forecasts, and what evergreen members learned, with CPU seconds."""
 
     forecasts: dict[tuple[str, int, int, int], tuple[Floats, float]] = field(default_factory=dict)
-    refits: dict[tuple[int, int], tuple[RefitBlock, float]] = field(default_factory=dict)
+    refits: dict[tuple[int, int, tuple[Evergreen, ...]], tuple[RefitBlock, float]] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Forget everything."""
