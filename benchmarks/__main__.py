@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone, before
 
 from rich.console import Console
 
-from benchmarks import measuring, memory, overhead, queue, restart, start_time, throughput
+from benchmarks import measuring, memory, overhead, restart, start_time, throughput, trainings_queue
 
 BENCHMARKS: dict[str, ModuleType] = {
     "throughput": throughput,
@@ -21,7 +21,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "restart": restart,
     "start_time": start_time,
     "overhead": overhead,
-    "queue": queue,
+    "queue": trainings_queue,
 }
 ELSEWHERE = "What the tests find is measured elsewhere: python -m benchmarks.level_power, .detection and .incidents"
 

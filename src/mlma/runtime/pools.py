@@ -19,7 +19,6 @@ from mlma.core.staleness import Staleness
 from mlma.runtime.contests import NUMBERS, Contests, Judged
 from mlma.runtime.lineup import Champion, Lineup
 
-
 YARDSTICK = (Evergreen.MEDIAN, Evergreen.LAD)
 """Members that are enough where they serve nobody: a regression for each hour costs twice as much as these."""
 
@@ -292,7 +291,12 @@ class Pools:
         weight = self.weights()
         fixed = fixed_members(self.life)
         seated = [(i, seat, name) for i in range(len(loss)) for seat, name in enumerate(fixed)]
-        seated += [(i, seat, who.version_id) for i, seats in self.versions.items() for seat, who in seats.items()]
+        # trainings finish in any order, what is recorded must not show it
+        seated += [
+            (i, seat, self.versions[i][seat].version_id)
+            for i in sorted(self.versions)
+            for seat in sorted(self.versions[i])
+        ]
         code = {name: k for k, name in enumerate(dict.fromkeys(name for _, _, name in seated))}
         stream_id, seat = (np.asarray([entry[k] for entry in seated], dtype=np.int64) for k in (0, 1))
         return PoolBlock(
