@@ -16,6 +16,7 @@ from mlma.core.decisions import EffectKind
 from mlma.core.records import Effect
 from mlma.core.robust import wild
 from mlma.core.schedule import Schedule
+from mlma.core.suspicion import faults
 from mlma.models.features import Features
 from mlma.runtime.replay_tally import Tally
 
@@ -265,10 +266,12 @@ def _observed(run: Run, stream_id: int) -> Floats:
 
 
 def _targets(schedule: Schedule, y: Floats, batch: int) -> Ints:
-    """Slots whose outcomes a training after a batch learns from, ascending: those in its window that are not wild."""
+    """Slots whose outcomes a training after a batch learns from, ascending: those in its window that it keeps."""
     origin = schedule.origin_after(batch)
     start = max(0, origin - schedule.train_window - Features(schedule).lookback)
-    kept = np.isfinite(y[start:origin]) & ~wild(y[start:origin])
+    window = y[None, start:origin]
+    left_out = wild(window) | faults(window, batch=schedule.batch, season=schedule.season)
+    kept = np.isfinite(window[0]) & ~left_out[0]
     found = start + np.flatnonzero(kept)
     return found[found >= origin - schedule.train_window]
 

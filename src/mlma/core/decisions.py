@@ -58,6 +58,7 @@ class Hold(StrEnum):
     IN_PROGRESS = "in_progress"  # a training of the stream is under way, or waits for the budget
     NO_FORMER_CHAMPION = "no_former_champion"  # there is nothing to roll back to
     NOTHING_TO_CHANGE = "nothing_to_change"  # what was asked for is so already
+    SUSPICIOUS_DATA = "suspicious_data"  # the batch looks like a fault of the feed, not like something to learn
     BUDGET = "budget"  # it waited for the training budget until its deadline
     SETTLED = "settled"  # its reason went away while it waited for the training budget
 

@@ -70,6 +70,7 @@ def attention(inputs: DigestInputs) -> list[Item]:
         _beaten,
         _quarantined,
         _silent,
+        _suspicious,
         _other_findings,
         _refused,
     )
@@ -222,6 +223,12 @@ def _silent(inputs: DigestInputs) -> list[Item]:
         many="streams send nothing",
         order=_explain if len(cases) == 1 else lambda _: "mlma status",
     )
+
+
+def _suspicious(inputs: DigestInputs) -> list[Item]:
+    findings = _open(inputs, FindingKind.SUSPICIOUS_DATA)
+    cases = [_Case(name=f.subject, detail=f.message) for f in findings]
+    return _items(cases, Severity.MEDIUM, many="streams send what looks like faults", order=_explain)
 
 
 def _other_findings(inputs: DigestInputs) -> list[Item]:

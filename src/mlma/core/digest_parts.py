@@ -30,6 +30,7 @@ class FindingKind(StrEnum):
     """Kinds of findings that a digest knows by name."""
 
     STREAM_SILENT = "stream_silent"
+    SUSPICIOUS_DATA = "suspicious_data"
     MODEL_FAILED = "model_failed"
     TRAINING_FAILED = "training_failed"
     SOURCE_FAILED = "source_failed"

@@ -17,6 +17,7 @@ class Circumstances:
     frozen: Bools  # an override freezes the stream
     in_progress: Bools  # a training of the stream is under way
     has_new: Bools  # an observation arrived in the batch
+    suspicious: Bools  # the batch looks like a fault of the feed
     n_rows: Ints  # clean observations in the train window
     age: Ints  # batches since the last training
     min_rows: int
@@ -41,6 +42,7 @@ def guard(proposal: Proposal, now: Circumstances) -> Guarded:
             wants & now.frozen,
             wants & now.in_progress,
             wants & ~now.has_new,
+            wants & now.suspicious,
             wants & (now.n_rows < now.min_rows),
             wants & ~first & (now.age < now.cooldown),
         ],
@@ -48,6 +50,7 @@ def guard(proposal: Proposal, now: Circumstances) -> Guarded:
             HOLD_CODE[Hold.FROZEN],
             HOLD_CODE[Hold.IN_PROGRESS],
             HOLD_CODE[Hold.NO_NEW_DATA],
+            HOLD_CODE[Hold.SUSPICIOUS_DATA],
             HOLD_CODE[Hold.TOO_LITTLE_DATA],
             HOLD_CODE[Hold.COOLING_DOWN],
         ],

@@ -95,7 +95,7 @@ def grouped_scale(y: Floats, stream: Ints, n_streams: int, *, min_rows: int = 2)
 
 
 def wild(y: Floats) -> Bools:
-    """Which values of one stream's training window are no examples to learn from, shape (n,).
+    """Which values of a window are no examples to learn from, shape (streams, n).
 
     Admission judges a value by what was known when it came, and a stream's first values by nothing. A training sees
     them among all others of its window.
@@ -103,19 +103,21 @@ def wild(y: Floats) -> Bools:
     Parameters
     ----------
     y
-        Shape (n,); NaN for missing, which is never wild.
+        Shape (streams, n); NaN for missing, which is never wild.
 
     Examples
     --------
     >>> import numpy as np
     >>> y = np.random.default_rng(1).normal(500, 20, 400)
     >>> y[:2] = 74215
-    >>> np.flatnonzero(wild(y))
+    >>> np.flatnonzero(wild(y[None]))
     array([0, 1])
     """
-    center, scale = robust_scale(y[None], min_rows=MIN_WINDOW)
-    found: Bools = np.abs(y - center[0]) > WILD_TARGET * scale[0]
-    return found if found.sum() <= FEW_WILD * np.isfinite(y).sum() else np.zeros_like(found)
+    center, scale = robust_scale(y, min_rows=MIN_WINDOW)
+    found: Bools = np.abs(y - center[:, None]) > WILD_TARGET * scale[:, None]
+    many = found.sum(axis=1) > FEW_WILD * np.isfinite(y).sum(axis=1)
+    found[many] = False
+    return found
 
 
 class _Values(Protocol):

@@ -38,7 +38,10 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     verdicts, (adaptive_mean, anchored_mean) = monitoring.judge(control, scores, batch)
     has_version = fleet.has_version()
     served = has_version & (fleet.since < batch)
-    control.pools.charge(scores.groups, scores.mean_loss, batch - fleet.trained)
+    suspicious = scores.suspicious
+    # A fault is charged to nobody, nor is the batch after it, which was forecast without the faulty values.
+    groups = np.where((suspicious | scores.after_fault)[:, None], np.nan, scores.groups)
+    control.pools.charge(groups, scores.mean_loss, batch - fleet.trained)
     proposal = policy.propose(
         settings.policy,
         policy.Signals(
@@ -53,7 +56,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
         ),
     )
     n_rows = clean_rows.without_excluded(control, scores.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
-    guarded = guards.guard(proposal, control.circumstances(n_rows, scores.last_slot, batch))
+    guarded = guards.guard(proposal, control.circumstances(n_rows, scores.last_slot, suspicious, batch))
     block = DecisionBlock(
         batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=scores.stream_id, action=guarded.action,
         proposed=proposal.action, reason=proposal.reason, held_by=guarded.held_by, n=scores.n,
@@ -67,7 +70,9 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     ]
     # What waits for the budget has not been paid for yet.
     trained = (guarded.action != ACTION_CODE[Action.KEEP]) & (not settings.life.has_budget)
-    control.history.append_pool(control.pools.close(batch, scores.members, scores.recalibration, trained))
+    members = np.where(suspicious[:, None], np.nan, scores.members)
+    learned = np.where(suspicious[:, None, None], 0.0, scores.recalibration)
+    control.history.append_pool(control.pools.close(batch, members, learned, trained))
     findings = _findings(control, scores, served, batch, now)
     recalled = recalling.recall(control, scores, batch)
     control.store.record(
@@ -88,7 +93,7 @@ def _serving_ids(control: Control) -> tuple[str, ...]:
 
 
 def _findings(control: Control, scores: BatchScores, served: Bools, batch: int, now: datetime) -> list[Finding]:
-    """Streams that fell silent or spoke again, and champions that recovered."""
+    """Streams that fell silent or send faults, or no longer do, and champions that recovered."""
     fleet, schedule = control.fleet, control.settings.schedule
     known = OpenFindings(control.store, now)
     # The rings forget what is too old, so a stream that died long ago may look as if it had never spoken.
@@ -104,7 +109,14 @@ def _findings(control: Control, scores: BatchScores, served: Bools, batch: int, 
         if last[stream_id] < 0:
             message = before.message if before else "no observation has arrived yet"
         found.append(known.seen("stream_silent", name, message))
-    for kind, is_over in (("stream_silent", ~silent), ("model_failed", served & ~scores.fallback)):
+    for stream_id in np.flatnonzero(scores.suspicious).tolist():
+        share, limit = scores.odd_share[stream_id], scores.odd_limit[stream_id]
+        message = f"{share:.0%} of its newest batch repeat or are not positive, {limit:.0%} would be usual"
+        found.append(known.seen("suspicious_data", fleet.streams[stream_id].name, message))
+    is_sound = np.isfinite(scores.odd_share) & ~scores.suspicious
+    for kind, is_over in (
+        ("stream_silent", ~silent), ("model_failed", served & ~scores.fallback), ("suspicious_data", is_sound),
+    ):  # fmt: skip
         for name in known.subjects(kind):
             stream_id = fleet.ids.get(name, -1)
             if stream_id >= 0 and is_over[stream_id]:

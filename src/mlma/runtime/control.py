@@ -107,17 +107,18 @@ class Control:
         """First slot of the open batch."""
         return self.settings.schedule.first_slot(self.batch + 1)
 
-    def circumstances(self, n_rows: Ints, last_slot: Ints, batch: int) -> guards.Circumstances:
-        """What the guards look at now."""
-        fleet, life = self.fleet, self.settings.life
+    def circumstances(self, n_rows: Ints, last_slot: Ints, suspicious: Bools, batch: int) -> guards.Circumstances:
+        """What the guards look at now; cool-down and suspicion hold the agent, not the baselines of a replay."""
+        fleet, life, is_agent = self.fleet, self.settings.life, self.settings.policy.is_agent
         return guards.Circumstances(
             frozen=self.held_by(OverrideKind.FREEZE),
             in_progress=fleet.in_progress(),
             has_new=last_slot >= self.settings.schedule.first_slot(batch),
+            suspicious=suspicious & is_agent,
             n_rows=n_rows,
             age=batch - fleet.trained,
             min_rows=life.min_rows,
-            cooldown=life.cooldown if self.settings.policy.is_agent else 0,
+            cooldown=life.cooldown if is_agent else 0,
         )
 
     def promote(self, version: Version, reason: Reason, results: Results) -> None:

@@ -53,6 +53,7 @@ HOLD_WORDS: dict[Hold, str] = {
     Hold.PINNED: "an override pins the serving version",
     Hold.TOO_LITTLE_DATA: "fewer clean observations in the train window than a training needs",
     Hold.NO_NEW_DATA: "nothing arrived in the batch, so there is nothing to learn",
+    Hold.SUSPICIOUS_DATA: "the batch looks like a fault of the feed: values repeat or are not positive",
     Hold.COOLING_DOWN: "the last training is too recent",
     Hold.IN_PROGRESS: "a training of the stream is under way, or waits for the budget",
     Hold.NO_FORMER_CHAMPION: "there is nothing to roll back to",

@@ -125,6 +125,8 @@ def _scores(control: Control, blocks: Sequence[LossBlock]) -> BatchScores:
             BatchScores(
                 stream_id=block.stream_ids, n=made.n, mean_loss=made.mean_loss, naive_loss=made.yardsticks[0],
                 zero_share=made.zero_share, event_size=made.event_size, single=single, n_rows=nothing,
+                odd_share=np.zeros(len(nothing)), odd_limit=np.zeros(len(nothing)),
+                after_fault=nothing.astype(np.bool_),
                 last_slot=nothing, fallback=nothing.astype(np.bool_), members=np.empty((len(nothing), 0)),
                 groups=np.empty((len(nothing), 2)),
                 recalibration=np.empty((len(nothing), 0, N_SUMS)),

@@ -43,6 +43,28 @@ def n_finite(values: Floats) -> Ints:
     return made
 
 
+def blank(y: Floats, marked: Bools, *, end: int) -> None:
+    """Make marked values missing, in place.
+
+    Parameters
+    ----------
+    y
+        Shape (streams, n).
+    marked
+        Shape (streams, m); its last column is the one before column ``end`` of ``y``.
+
+    Examples
+    --------
+    >>> y = np.arange(5.0)[None]
+    >>> blank(y, np.array([[True, False, True]]), end=4)
+    >>> y.tolist()
+    [[0.0, nan, 2.0, nan, 4.0]]
+    """
+    first = max(0, end - marked.shape[1])
+    part = marked[:, max(0, marked.shape[1] - end) :]
+    y[:, first:end][part] = np.nan
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counted:
     """Outcomes by stream in the ``n_slots`` slots before an origin; true while none of these changes."""

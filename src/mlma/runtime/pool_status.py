@@ -14,7 +14,7 @@ from mlma.runtime.ports import ControlStore, History
 
 NAN = float("nan")
 
-WAITS = {Hold.COOLING_DOWN, Hold.TOO_LITTLE_DATA, Hold.NO_NEW_DATA, Hold.FROZEN}
+WAITS = {Hold.COOLING_DOWN, Hold.TOO_LITTLE_DATA, Hold.NO_NEW_DATA, Hold.SUSPICIOUS_DATA, Hold.FROZEN}
 """Holds of a proposed training after which it is proposed again, or released."""
 
 

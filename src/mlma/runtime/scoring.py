@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from mlma.core import losses, pool
+from mlma.core import losses, pool, suspicion
 from mlma.core.batch_summary import BatchSummary, summarise_batch
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock
 from mlma.core.recalibration import N_SUMS, recalibrated, sums
@@ -28,11 +28,19 @@ class BatchScores:
     event_size: Floats
     single: Floats  # shape (streams, targets of a batch), or (streams, 0) where the test does not look at them
     n_rows: Ints  # clean observations in the train window
+    odd_share: Floats  # of the batch's values, see `mlma.core.suspicion`
+    odd_limit: Floats
+    after_fault: Bools  # the batch before looked like a fault: forecasts were made without its values
     last_slot: Ints  # newest observation; -1 when there is none
     fallback: Bools  # seasonal naive served at least one target
     members: Floats  # mean losses of the members of the pools, shape (streams, seats)
     groups: Floats  # of the trained versions and of the other members among themselves, shape (streams, 2)
     recalibration: Floats  # what the batch says about each member's, shape (streams, seats, sums)
+
+    @property
+    def suspicious(self) -> Bools:
+        """Streams whose batch looks like a fault of the feed."""
+        return suspicion.suspicious(self.odd_share, self.odd_limit)
 
     def summary(self, settings: TestingSettings, n_targets: int) -> BatchSummary:
         """What the monitor judges."""

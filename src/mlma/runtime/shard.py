@@ -7,13 +7,15 @@ is idempotent, so a call that was lost is simply made again.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
+from mlma.core import suspicion
 from mlma.core.batch_summary import BatchSummary
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock, MemberBlock
 from mlma.core.records import NAIVE
-from mlma.core.robust import robust_scale
+from mlma.core.robust import robust_scale, wild
 from mlma.core.schedule import Schedule
 from mlma.core.settings import Evergreen, ModelSettings, TestingSettings
 from mlma.models.evergreen.design import Designer
@@ -22,6 +24,7 @@ from mlma.models.features import Features
 from mlma.models.naive import seasonal_naive
 from mlma.runtime.evergreens import Evergreens
 from mlma.runtime.lineup import Lineup
+from mlma.runtime.outcomes import blank
 from mlma.runtime.ports import ArtifactStore, Checkpoints, History
 from mlma.runtime.rings import OpenMembers, Rings
 from mlma.runtime.scoring import BatchScores, PoolLosses, score_members, summarise
@@ -30,6 +33,9 @@ from mlma.runtime.serving import Memo, Pooled, Predictor
 FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
 
+
+WILD_DAYS = 28
+"""Days before the open batch in which wild values are looked for: the features reach as far back."""
 
 CHECKPOINT_FORMAT = 5
 """Raised whenever the arrays of a checkpoint change their meaning."""
@@ -213,6 +219,10 @@ class Shard:
         assert self._summary is not None
         assert self._pool_losses is not None
         made = self._summary
+        end = spec.schedule.origin_after(batch)
+        y = rings.outcomes.window(end - rings.lookback, end)
+        judge = partial(suspicion.odd_share, batch=spec.schedule.batch, season=spec.schedule.season)
+        odd_share, odd_limit = judge(y)
         return BatchScores(
             stream_id=self._ids(),
             n=made.n,
@@ -221,7 +231,10 @@ class Shard:
             zero_share=made.zero_share,
             event_size=made.event_size,
             single=made.single if made.single is not None else np.empty((len(made.n), 0)),
-            n_rows=rings.outcomes.count(spec.schedule.origin_after(batch), spec.schedule.train_window),
+            n_rows=rings.outcomes.count(end, spec.schedule.train_window),
+            odd_share=odd_share,
+            odd_limit=odd_limit,
+            after_fault=suspicion.suspicious(*judge(y[:, : -spec.schedule.batch])),
             last_slot=rings.outcomes.last_slots(),
             fallback=rings.last_fallback.copy(),
             members=self._pool_losses.members,
@@ -267,9 +280,10 @@ class Shard:
         if first >= last:
             return Issued(until=first, n_forecasts=0, failed={}, cpu_s=0.0)
         ids = self._ids()
-        self._evergreens.learn(rings.open_batch - 1, rings.outcomes, ids, lineup)
+        faults = self._faults()
+        self._evergreens.learn(rings.open_batch - 1, rings.outcomes, ids, lineup, faults)
         began = time.thread_time()
-        pooled = self._pooled(lineup, first, last)
+        pooled = self._pooled(lineup, first, last, faults)
         cpu_s = time.thread_time() - began
         members, served = pooled.members(ids, schedule.horizon), pooled.served(ids, schedule.horizon)
         if spec.n_seats > 1:
@@ -289,12 +303,22 @@ class Shard:
             spared_evergreen_cpu_s=spent[2],
         )
 
-    def _pooled(self, lineup: Lineup, first: int, last: int) -> Pooled:
+    def _faults(self) -> Bools:
+        """What nobody learns from or looks at among the slots before the open batch, shape (streams, lookback)."""
+        schedule, end = self.spec.schedule, self.spec.schedule.first_slot(self._rings.open_batch)
+        y = self._rings.outcomes.window(end - self._rings.lookback, end)
+        found = suspicion.faults(y, batch=schedule.batch, season=schedule.season)
+        recent = slice(max(0, y.shape[1] - WILD_DAYS * schedule.slots_per_day), None)
+        found[:, recent] |= wild(y[:, recent])
+        return found
+
+    def _pooled(self, lineup: Lineup, first: int, last: int, faults: Bools) -> Pooled:
         """Forecasts of every member for the targets first .. last - 1."""
         spec, n_streams = self.spec, self._rings.n_streams
         fixed = [NAIVE, *spec.evergreen]
         start = first - self._lookback
         y = self._rings.outcomes.window(start, last)
+        blank(y, faults, end=spec.schedule.first_slot(self._rings.open_batch) - start)
         forecast = np.full((n_streams, spec.n_seats, last - first), np.nan)
         forecast[:, 0] = seasonal_naive(y, start=start, first=first, last=last, schedule=spec.schedule)
         pooled = Pooled.begun(forecast, lineup, first=first, fixed=fixed)

@@ -12,6 +12,7 @@ from mlma.core.blocks import Bools, Floats
 from mlma.core.robust import wild
 from mlma.core.schedule import Schedule
 from mlma.core.settings import ModelSettings
+from mlma.core.suspicion import faults
 from mlma.models import registry
 from mlma.models.features import Features
 from mlma.models.forecaster import checked_forecasts
@@ -67,7 +68,10 @@ def train(job: TrainingJob) -> TrainingOutcome:
 def _fit(job: TrainingJob, began: float) -> TrainingOutcome:
     features = Features(job.schedule)
     origin = job.start + len(job.y)
-    y = np.where(wild(job.y), np.nan, job.y)  # neither a target nor a feature is an example when it is wild
+    schedule = job.schedule
+    y = job.y[None]
+    strange = wild(y) | faults(y, batch=schedule.batch, season=schedule.season)
+    y = np.where(strange, np.nan, y)[0]  # neither as a target nor in a feature is it an example
     X = features.build(y[None, :], start=job.start, first=job.first, last=origin)[0]
     n_fit = job.last - job.first
     target = y[job.first - job.start : job.last - job.start]

@@ -8,7 +8,7 @@ from mlma.core.decisions import Action, Hold, Reason
 from mlma.core.guards import Circumstances, guard
 from mlma.core.policy import Proposal
 
-NOTHING_SPEAKS = {"frozen": False, "in_progress": False, "has_new": True, "n_rows": 100, "age": 10}
+NOTHING_SPEAKS = {"frozen": False, "in_progress": False, "has_new": True, "suspicious": False, "n_rows": 100, "age": 10}
 MIN_ROWS, COOLDOWN = 100, 2
 
 
@@ -40,6 +40,8 @@ TABLE = [
     (Action.TRAIN, {"in_progress": True}, Action.KEEP, Hold.IN_PROGRESS),
     (Action.RETRAIN, {"has_new": False}, Action.KEEP, Hold.NO_NEW_DATA),
     (Action.TRAIN, {"has_new": False}, Action.KEEP, Hold.NO_NEW_DATA),
+    (Action.RETRAIN, {"suspicious": True}, Action.KEEP, Hold.SUSPICIOUS_DATA),
+    (Action.TRAIN, {"suspicious": True}, Action.KEEP, Hold.SUSPICIOUS_DATA),
     (Action.RETRAIN, {"n_rows": MIN_ROWS - 1}, Action.KEEP, Hold.TOO_LITTLE_DATA),
     (Action.TRAIN, {"n_rows": MIN_ROWS - 1}, Action.KEEP, Hold.TOO_LITTLE_DATA),
     (Action.RETRAIN, {"age": COOLDOWN - 1}, Action.KEEP, Hold.COOLING_DOWN),
@@ -52,6 +54,7 @@ TABLE = [
      Action.KEEP, Hold.FROZEN),
     (Action.RETRAIN, {"in_progress": True, "has_new": False, "n_rows": 0, "age": 0}, Action.KEEP, Hold.IN_PROGRESS),
     (Action.RETRAIN, {"has_new": False, "n_rows": 0, "age": 0}, Action.KEEP, Hold.NO_NEW_DATA),
+    (Action.RETRAIN, {"suspicious": True, "n_rows": 0, "age": 0}, Action.KEEP, Hold.SUSPICIOUS_DATA),
     (Action.RETRAIN, {"n_rows": 0, "age": 0}, Action.KEEP, Hold.TOO_LITTLE_DATA),
 ]  # fmt: skip
 
@@ -76,7 +79,8 @@ def test_streams_are_held_one_by_one() -> None:
     )
     now = Circumstances(
         frozen=np.array([True, False, True]), in_progress=np.zeros(3, dtype=np.bool_),
-        has_new=np.ones(3, dtype=np.bool_), n_rows=np.full(3, 200), age=np.full(3, 5), min_rows=100, cooldown=2,
+        has_new=np.ones(3, dtype=np.bool_), suspicious=np.zeros(3, dtype=np.bool_), n_rows=np.full(3, 200),
+        age=np.full(3, 5), min_rows=100, cooldown=2,
     )  # fmt: skip
     made = guard(proposal, now)
     assert [HOLDS[code] for code in made.held_by] == [Hold.FROZEN, Hold.NOTHING, Hold.NOTHING]

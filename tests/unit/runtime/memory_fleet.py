@@ -63,6 +63,14 @@ def rows_of(y: np.ndarray, first_hour: int, last_hour: int, *, names: list[str] 
     )
 
 
+def poisoned(y: np.ndarray, stream: int, hours: slice) -> tuple[np.ndarray, float]:
+    """The same data with hours of one stream that are large but no fault, and a limit that nothing else exceeds."""
+    made, top = y.copy(), float(y.max())
+    made[stream] *= top / made[stream].max()
+    made[stream, hours] = top * (3.0 + 0.01 * np.arange(len(made[stream, hours])))
+    return made, 2.0 * top
+
+
 JUDGED = (policy.PolicyKind.TEST, policy.PolicyKind.MLMA)
 """Policies under which a candidate must prove itself."""
 

@@ -10,7 +10,7 @@ from mlma.core.records import NAIVE
 from mlma.core.settings import Yardstick
 from mlma.runtime.executors import InlineExecutor
 from mlma.runtime.training import TrainingJob, TrainingOutcome, train
-from tests.unit.runtime.memory_fleet import HOURS, ODD, WARM_DAYS, Life, demand, outcome, settings_for
+from tests.unit.runtime.memory_fleet import HOURS, ODD, WARM_DAYS, Life, demand, outcome, poisoned, settings_for
 
 FIRST = WARM_DAYS - 1
 DAYS = 50
@@ -19,10 +19,9 @@ PREDICT = ["raise", "nan", "inf", "some", "short", "wide", "scalar", "text"]
 
 
 def sick_fleet(mode: str, *, at: str = "predict", days: int = DAYS) -> Life:
-    """Four streams; the model of s002 fails while it sees the negative values of day 45."""
-    y = demand(4, days)
-    y[2, SICK] = -y[2, SICK]
-    params = {"mode": mode, "at": at, "below": -1.0}
+    """Four streams; the model of s002 fails while it sees the large values of day 45."""
+    y, limit = poisoned(demand(4, days), 2, SICK)
+    params = {"mode": mode, "at": at, "above": limit}
     settings = settings_for(ODD, params=params, life={"cooldown": 0}, yardstick=Yardstick.NONE, effect_floor=1e6)
     return Life(y, settings)
 
@@ -59,7 +58,7 @@ def test_the_finding_of_a_failing_model_closes_when_it_forecasts_again() -> None
     again = life.open_findings("model_failed")["s002"]
     assert again.first_at == first.first_at
     assert again.count > first.count
-    life.until(78)  # the negative day has left all lags and levels
+    life.until(78)  # the large day has left all lags and levels
     assert not life.open_findings("model_failed")
     assert life.batch("s002", 77).reason is not Reason.MODEL_FAILED
 
@@ -92,9 +91,8 @@ def test_a_first_version_that_cannot_forecast_leaves_naive_serving_and_is_report
 
 
 def test_a_training_that_fails_leaves_the_champion_and_is_a_finding_until_one_succeeds() -> None:
-    y = demand(3, 66)
-    y[1, SICK] = -y[1, SICK]
-    settings = settings_for(ODD, params={"at": "fit", "below": -1.0}, wanted="always")
+    y, limit = poisoned(demand(3, 66), 1, SICK)
+    settings = settings_for(ODD, params={"at": "fit", "above": limit}, wanted="always")
     life = Life(y, settings).until(47)
     first = life.open_findings("training_failed")["s001"]
     assert first.message == "RuntimeError: this stream cannot be learnt"
@@ -112,12 +110,11 @@ def test_a_training_that_fails_leaves_the_champion_and_is_a_finding_until_one_su
 
 
 def test_a_training_that_fits_but_loses_also_ends_the_finding() -> None:
-    y = demand(3, 64)
-    y[1, SICK] = -y[1, SICK]
-    life = Life(y, settings_for(ODD, params={"at": "fit", "below": -1.0}, wanted="always")).until(47)
+    y, limit = poisoned(demand(3, 64), 1, SICK)
+    life = Life(y, settings_for(ODD, params={"at": "fit", "above": limit}, wanted="always")).until(47)
     assert life.open_findings("training_failed")
     life.settings = settings_for(
-        ODD, params={"at": "fit", "below": -1.0}, wanted="always", life={"proof": True, "promotion_floor": 0.99}
+        ODD, params={"at": "fit", "above": limit}, wanted="always", life={"proof": True, "promotion_floor": 0.99}
     )
     life.open()
     life.until(63)

@@ -22,6 +22,7 @@ from tests.unit.runtime.memory_fleet import (
     Life,
     demand,
     outcome,
+    poisoned,
     rows_of,
     settings_for,
 )
@@ -235,11 +236,9 @@ def test_without_checkpoints_what_was_recorded_stays_and_what_comes_is_sane(
 
 @pytest.mark.parametrize("mode", ["raise", "nan", "inf", "short"])
 def test_versions_that_fail_leave_the_rest_of_the_pool_serving(mode: str) -> None:
-    y = demand(3, DAYS)
-    poisoned = y.copy()
-    poisoned[2, 44 * HOURS : 47 * HOURS : 5] = -9.0
-    settings = blend(ODD, params={"mode": mode, "below": -1.0})
-    healthy, life = (Life(data, settings).until(47) for data in (y, poisoned))
+    sick, limit = poisoned(demand(3, DAYS), 2, slice(44 * HOURS, 47 * HOURS))
+    settings = blend(ODD, params={"mode": mode, "above": limit})
+    healthy, life = (Life(data, settings).until(47) for data in (demand(3, DAYS), sick))
     found = served(life, "s002", 45)
     assert {member for _, member in found.values()} <= set(Evergreen)
     assert sorted(found) == list(range(45 * HOURS, 47 * HOURS))
@@ -250,9 +249,9 @@ def test_versions_that_fail_leave_the_rest_of_the_pool_serving(mode: str) -> Non
 
 
 def test_a_champion_that_fails_makes_room_for_a_version_that_does_not() -> None:
-    y = demand(2, DAYS + 4)
-    y[1, 44 * HOURS : 44 * HOURS + 6] = -9.0  # the old version fails while it looks at these, a healthy one does not
-    life = Life(y, champion(ODD, params={"mode": "raise", "below": -1.0})).until(44)
+    hours = slice(44 * HOURS, 44 * HOURS + 6)  # the old version fails while it looks at these, a healthy one does not
+    y, limit = poisoned(demand(2, DAYS + 4), 1, hours)
+    life = Life(y, champion(ODD, params={"mode": "raise", "above": limit})).until(44)
     before = life.champion("s001")
     life.settings = champion(TINY)
     life.open()
