@@ -37,6 +37,7 @@ def versions(
 
 def _stream(found: "State", name: str, *, as_json: bool) -> bool:
     """Show one stream; whether it has a version."""
+    from mlma.runtime.ageing import ageing, stream_line
     from mlma.runtime.explain import n_shards, stream_of
     from mlma.runtime.pool_view import stream_pool
 
@@ -44,16 +45,26 @@ def _stream(found: "State", name: str, *, as_json: bool) -> bool:
     shards = n_shards(found.store.meta())
     made = stream_pool(found.store, found.history, schedule_of(found), which, n_shards=shards)
     trained = [row.version for row in made.rows if row.version is not None]
+    aged = ageing(found.store, found.history, which)
     if as_json:
         servings = found.store.servings(stream_id=which.id)
         members = [
             {key: getattr(row, key) for key in row.__dataclass_fields__ if key != "version"} for row in made.rows
         ]
         print_json(
-            {"stream": which.name, "serves": made.serves, "members": members, "versions": trained, "servings": servings}
+            {
+                "stream": which.name,
+                "serves": made.serves,
+                "members": members,
+                "versions": trained,
+                "servings": servings,
+                "ageing": aged,
+            }
         )
     elif made.rows:
         show(made)
+        if aged is not None:
+            say(stream_line(aged))
     if not trained and not as_json:
         say(f"{which.name}: no version was trained yet, seasonal naive serves")
     return bool(trained)
@@ -99,13 +110,17 @@ def _number(value: float, pattern: str) -> str:
 
 def _fleet(found: "State", *, as_json: bool) -> bool:
     """Show the fleet; whether anything was trained."""
+    from mlma.runtime.ageing import ageing, fleet_line
     from mlma.runtime.pool_counts import fleet_pools
 
-    made = fleet_pools(found.store, found.history)
+    made, aged = fleet_pools(found.store, found.history), ageing(found.store, found.history)
     if as_json:
-        print_json(made)
+        print_json({**{name: getattr(made, name) for name in made.__dataclass_fields__}, "ageing": aged})
     else:
         show_fleet(made)
+        if aged is not None:
+            say("")
+            say(fleet_line(aged))
     return any(made.states.values())
 
 

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from mlma.adapters.store import SqlStore
 from mlma.core.account import Account
 from mlma.core.blocks import MemberBlock, PoolBlock
 from mlma.core.decisions import RequestKind
+from mlma.core.staleness import Staleness
 
 NAN = float("nan")
 MEMBERS = ("naive", "median", "0-0-0", "1-0-0", "1-4-0", "2-0-0", "3-0-0")
@@ -72,7 +73,36 @@ def line_of(said: str, start: str) -> str:
     return found
 
 
+def with_ages(state: Path) -> None:
+    """Record the last batch's pools again, with what 30 batches of two versions a stream said about age."""
+    noted, rng = Staleness.fresh(4), np.random.default_rng(1)
+    for batch in range(30):
+        age = np.tile([1 + batch % 5, 11 + batch % 5], (4, 1))
+        loss = np.exp(0.02 * age + 0.005 * rng.standard_normal((4, 2)))
+        loss[3] = np.nan  # one version only
+        noted.update(loss, age)
+    block = pool_block(5)
+    account = dict(block.account) | noted.columns()
+    ParquetHistory(state / "history").append_pool(replace(block, account=account))
+
+
 # versions
+
+
+def test_versions_tell_what_age_costs_and_what_a_training_would_save(
+    mlma: Callable[..., Result], as_json: Callable[..., object], pooled: Path
+) -> None:
+    assert "age costs" not in mlma("versions").output  # nothing was noted
+    with_ages(pooled)
+    assert "age costs: +8.3 % at 5 batches, +29" in mlma("versions").output
+    assert "(3 of 4 streams say so)" in mlma("versions").output
+    said = mlma("versions", "IAH").output
+    assert "debt 0.12 of 0.3; training now saves 0." in said
+    aged = as_json("versions", "IAH")["ageing"]
+    assert aged["rise"][0] == pytest.approx(np.expm1(0.08), abs=0.02)
+    assert aged["rise"] == sorted(aged["rise"])
+    fleet = as_json("versions")
+    assert (fleet["ageing"]["n_known"], fleet["serve"]) == (3, "blend")
 
 
 def test_versions_show_every_member_of_the_pool(mlma: Callable[..., Result], pooled: Path) -> None:
