@@ -76,7 +76,7 @@ class OneByOne:
 
     def add(self, verdicts: Verdicts) -> None:
         """Remember a batch."""
-        self._past.append(verdicts.tested[: self._sample])
+        self._past.append(verdicts.tested[: self._sample].copy())  # a view would keep the whole fleet's
 
     def prepare(self, losses: Floats, verdicts: Verdicts) -> None:
         """Lay out, outside the clock, what is at hand when a batch is tested that the monitor has judged just now."""

@@ -78,12 +78,13 @@ def summarise_batch(
     yard_means /= n_targets or np.nan
     zero_share, event_size = _described(losses, describe, step)
     n = np.broadcast_to(np.int64(n_targets), n_streams)
-    gaps = np.flatnonzero(np.isnan(mean + yard_means.sum(axis=0) if len(yards) else mean))
-    if len(gaps):
-        n = n.copy()
-        mean[gaps], yard_means[:, gaps], n[gaps] = _with_gaps(losses[gaps], yards[:, gaps], min_share)
-    if np.isinf(mean).any() or np.isinf(yard_means).any():
-        _refuse(losses, yards)
+    if not (np.isfinite(mean.max(initial=0.0)) and np.isfinite(yard_means.max(initial=0.0))):
+        gaps = np.flatnonzero(np.isnan(mean + yard_means.sum(axis=0) if len(yards) else mean))
+        if len(gaps):
+            n = n.copy()
+            mean[gaps], yard_means[:, gaps], n[gaps] = _with_gaps(losses[gaps], yards[:, gaps], min_share)
+        if np.isinf(mean).any() or np.isinf(yard_means).any():
+            _refuse(losses, yards)
     return BatchSummary(
         n=n, n_targets=n_targets, mean_loss=mean, yardsticks=yard_means, zero_share=zero_share,
         event_size=event_size, single=losses if keep_single else None,

@@ -115,7 +115,9 @@ class Scene:
         component = np.where(self.is_known, groups.location, np.nan)
         component[FLEET] = level
         component[list(chosen)] = [shifts[number] for number in chosen]
-        shift = np.full(self.sets.n_streams, level * self.unit)
+        shift = np.broadcast_to(np.float64(level * self.unit), self.sets.n_streams)
+        if chosen:
+            shift = shift.copy()
         for number in chosen:
             shift[self.sets.members(number)] += shifts[number] * self.unit
         return Movement(

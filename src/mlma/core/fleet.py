@@ -142,10 +142,10 @@ def alarms(
             limit = alpha / max(n, 1)
         case FleetRule.BY:
             level = alpha / float(digamma(max(n, 1) + 1) + np.euler_gamma)
-            limit = _limit(_candidates(p, tested, level), level, n)
+            limit = _limit(_candidates(p, tested, level, n), level, n)
         case FleetRule.BH | FleetRule.E_BH:
-            limit = _limit(_candidates(p, tested, alpha), alpha, n)
-    return np.asarray(tested & (p <= limit))
+            limit = _limit(_candidates(p, tested, alpha, n), alpha, n)
+    return np.asarray(tested & (p <= limit)) if limit > -np.inf else np.zeros(len(p), dtype=np.bool_)
 
 
 def log_e_of(p_value: Floats) -> Floats:
@@ -238,7 +238,7 @@ def online_alarms(p_value: Floats, *, ready: Bools, alpha: float, online: Online
     spent = float(np.sum(state.weight / (state.n_alarms + state.slack)))
     left = alpha * batch / (batch + HALF_SPENT) - spent
     level = min(alpha, max(left, 0.0) * (n + state.n_alarms) / n)  # below 0 only where alpha was lowered
-    ordered = _candidates(p_value, tested, level)
+    ordered = np.sort(p_value[np.flatnonzero(tested & (p_value <= level))])
     n_alarms = _rejected(ordered, level, n)
     at_most = _rejected(np.concatenate([[0.0], ordered])[:n], level, n)  # the largest p-value would be 0
     slack, where = np.unique(np.append(state.slack, at_most - n_alarms), return_inverse=True)
@@ -247,9 +247,17 @@ def online_alarms(p_value: Floats, *, ready: Bools, alpha: float, online: Online
     return OnlineStep(np.asarray(tested & (p_value <= _limit(ordered, level, n))), after)
 
 
-def _candidates(p_value: Floats, tested: Bools, level: float) -> Floats:
-    """The p-values that Benjamini-Hochberg can reject at a level, ascending: the others need not be sorted."""
-    return np.sort(p_value[np.flatnonzero(tested & (p_value <= level))])
+def _candidates(p_value: Floats, tested: Bools, level: float, n: int) -> Floats:
+    """The p-values that Benjamini-Hochberg can reject of n at a level, ascending: the others need not be sorted.
+
+    Where so many are left, none is rejected above their share of the level, which leaves fewer, and so on.
+    """
+    left = p_value[np.flatnonzero(tested & (p_value <= level))]
+    before = n + 1
+    while 0 < len(left) < before:
+        before = len(left)
+        left = left[left <= level * before / n]
+    return np.sort(left)
 
 
 def _limit(ordered: Floats, level: float, n: int) -> float:

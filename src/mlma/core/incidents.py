@@ -108,8 +108,14 @@ def separate(
     >>> [(incident.id, incident.n_members) for incident in found.incidents]
     [('5-site=c', 10)]
     """
-    usable = np.asarray(ready & np.isfinite(deviation + scale))
-    if np.count_nonzero(usable) < rules.fewest_streams or not np.any(usable & (scale > 0.0)):
+    usable = ready
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_finite = bool(np.isfinite(deviation.sum() + scale.sum()))
+    if not is_finite:
+        usable = np.asarray(ready & np.isfinite(deviation + scale))
+    if np.count_nonzero(usable) < rules.fewest_streams or not (
+        scale[usable.argmax()] > 0.0 or np.any(usable & (scale > 0.0))
+    ):
         return Separation(
             shift=np.zeros(len(deviation)), incidents=(), member=np.full(len(deviation), -1), memory=memory
         )
@@ -143,7 +149,9 @@ class _Closing:
         memory = self._state()
         reported = np.flatnonzero((memory.reported != NEVER) & self._scene.is_known)
         order = reported[np.argsort(-self._scene.n_ready[reported], kind="stable")]
-        member = np.full(self._scene.sets.n_streams, -1, dtype=np.int64)
+        member = np.broadcast_to(np.int64(-1), self._scene.sets.n_streams)
+        if len(order):
+            member = member.copy()
         for place, number in enumerate(order):
             members = self._scene.sets.members(int(number))
             member[members[self._scene.usable[members]]] = place

@@ -89,13 +89,12 @@ def either(first: Floats, second: Floats, correlation: Floats | Callable[[Ints],
     >>> either(p, q, np.array([1.0, 0.0, 0.0])).round(4).tolist()
     [0.01, 0.0199, 0.03]
     """
-    low = np.fmin(first, second)
-    made = 2.0 * low
+    low = np.minimum(first, second)
+    made = low + low
     np.minimum(made, 1.0, out=made)
-    if np.isnan(first.sum() + second.sum()):
-        alone = np.flatnonzero(np.isnan(first + second))
-        made[alone] = low[alone]
-        low[alone] = np.nan
+    if np.isnan(low.min(initial=1.0)):
+        alone = np.flatnonzero(np.isnan(low))
+        made[alone] = np.fmin(first[alone], second[alone])
     matter = np.flatnonzero(low < LARGE)
     p = low[matter]
     if not len(p):
@@ -110,18 +109,26 @@ def _price(p: Floats, a: Floats) -> Floats:
     """1 + 2 T(z(p), a) / p for p below `LARGE` and a in [0, 1]; of shape (n,), where a may be (1,), for all."""
     table = _prices()
     rows, columns = (size - 1 for size in table.shape)
-    far = np.log(np.maximum(p, SMALL) / SMALL) * (rows / np.log(LARGE / SMALL))
-    row, column = np.minimum(far.astype(np.int64), rows - 1), np.minimum((a * columns).astype(np.int64), columns - 1)
-    down, right = far - row, a * columns - column
+    price: Floats
+    far = np.maximum(p, SMALL)
+    np.log(far, out=far)
+    far -= np.log(SMALL)
+    far *= rows / np.log(LARGE / SMALL)
+    row, column = far.astype(np.int64), np.minimum((a * columns).astype(np.int64), columns - 1)
+    right = a * columns - column
     if len(a) == 1:
         line = table[:, column[0]] * (1.0 - right[0]) + table[:, column[0] + 1] * right[0]
-        above, below = line.take(row), line.take(row + 1)
+        change = np.diff(line)
+        price = change.take(row, mode="clip")
+        price *= far
+        price += (line[:-1] - np.arange(rows) * change).take(row, mode="clip")
     else:
+        row = np.minimum(row, rows - 1)
         at = row * (columns + 1) + column
         above, below = (
             table.take(at + first) * (1.0 - right) + table.take(at + first + 1) * right for first in (0, columns + 1)
         )
-    price: Floats = above + down * (below - above)
+        price = above + (far - row) * (below - above)
     tiny = np.flatnonzero(p < SMALL)
     price[tiny] = _computed_price(p[tiny], a if len(a) == 1 else a[tiny])
     return price

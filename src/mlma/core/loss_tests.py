@@ -4,6 +4,8 @@ Here: the moderated batch-means test, the default, on one number per batch. The 
 `mlma.core.mean_tests` and `mlma.core.rank_tests` and are importable from here.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from mlma.core.blocks import Floats, Ints
@@ -24,6 +26,7 @@ __all__ = [
     "kolmogorov_smirnov",
     "mann_whitney",
     "moderated",
+    "moderated_p",
     "predicted_sd",
     "shrunk",
     "welch",
@@ -85,6 +88,21 @@ def moderated(
     >>> moderated(np.array([0.4, 0.4]), made, Prior(df=4.0, variance=0.03)).p_value.round(3).tolist()
     [0.053, 0.124]
     """
+    t, p = _moderated(recent, prediction, prior, min_reference, sd)
+    return LossTestResult(statistic=t, p_value=p, ready=~np.isnan(t))
+
+
+def moderated_p(
+    recent: Floats, prediction: Prediction, prior: Prior, *, min_reference: int = 2, sd: Floats | None = None
+) -> Floats:
+    """p-values of `moderated` alone, shape (streams,); NaN where it is not ready."""
+    return _moderated(recent, prediction, prior, min_reference, sd)[1]
+
+
+def _moderated(
+    recent: Floats, prediction: Prediction, prior: Prior, min_reference: int, sd: Floats | None
+) -> tuple[Floats, Floats]:
+    """Statistic and p-value of `moderated`."""
     sd = predicted_sd(prediction, prior) if sd is None else sd
     t = _statistic(recent, prediction, sd, least=max(min_reference, 1 if prior.df > 0.0 else 2))
     p = _tail(t, prediction.m, prior.df, float("inf"), prediction.sizes)
@@ -96,7 +114,7 @@ def moderated(
             whole = np.clip((NOTHING_ABOVE - p[looked]) / (NOTHING_ABOVE - WHOLE_BELOW), 0.0, 1.0)
             made = p[looked] + whole * (made - p[looked])
         p[looked] = made
-    return LossTestResult(statistic=t, p_value=p, ready=~np.isnan(t))
+    return t, p
 
 
 def _statistic(recent: Floats, prediction: Prediction, sd: Floats, *, least: int) -> Floats:
@@ -120,14 +138,18 @@ def _averaged(recent: Floats, prediction: Prediction, prior: Prior, streams: Int
     own_df = m - 1.0
     own = np.where(own_df > 0.0, own_df * prediction.variance[streams], 0.0)
     unscaled = (recent[streams] - prediction.expected[streams]) / np.sqrt(prediction.factor[streams])
-    t = np.empty((len(prior.guesses), len(streams)))
-    for guess, into in zip(prior.guesses, t, strict=True):
-        sd = np.full(len(streams), np.sqrt(guess.variance))
-        if np.isfinite(guess.df):
-            sd = np.sqrt((guess.df * guess.variance + own) / (guess.df + own_df))
-        np.divide(unscaled, sd, out=into)
-    df, known_df = (np.array([[getattr(guess, name)] for guess in prior.guesses]) for name in ("df", "known_df"))
-    return np.asarray(np.array([guess.weight for guess in prior.guesses]) @ _tail(t, m, df, known_df, prediction.sizes))
+    weight, df, variance, known_df = _columns(prior)
+    with np.errstate(invalid="ignore"):  # infinite degrees of freedom: the fleet's variance is all that counts
+        sd = np.sqrt(np.where(np.isinf(df), variance, (df * variance + own) / (df + own_df)))
+    return np.asarray(weight @ _tail(unscaled / sd, m, df, known_df, prediction.sizes))
+
+
+@lru_cache(maxsize=8)
+def _columns(prior: Prior) -> tuple[Floats, Floats, Floats, Floats]:
+    """Weights of the guesses, shape (guesses,); degrees of freedom, variances and how well known, (guesses, 1) each."""
+    weight, *columns = np.array([(g.weight, g.df, g.variance, g.known_df) for g in prior.guesses]).T
+    df, variance, known_df = (column[:, None] for column in columns)
+    return weight, df, variance, known_df
 
 
 def _tail(t: Floats, m: Ints, prior_df: float | Floats, known_df: float | Floats, sizes: tuple[int, int]) -> Floats:

@@ -264,10 +264,10 @@ def _independent(values: Floats | Sequence[Floats], ahead: Ahead) -> Prediction:
         of_mean = np.multiply(total, total, out=line[: len(newest)])
         of_mean *= 1.0 / m
         squares -= of_mean
+        squares *= 1.0 / (m - 1)
+        np.maximum(squares, 0.0, out=squares)  # of rounding
         total *= 1.0 / m
         total += newest
-    variance *= 1.0 / (m - 1)
-    np.maximum(variance, 0.0, out=variance)  # of rounding
     return Prediction(
         mean=mean, expected=mean, variance=variance, factor=np.broadcast_to(ahead.factor[0], n_streams),
         own=np.broadcast_to(ahead.own[0], n_streams), m=np.broadcast_to(np.int64(m), n_streams),

@@ -20,6 +20,9 @@ COARSE = 16
 FEW = 1000
 """Values below which a table costs more than it saves."""
 
+BLOCK = 32_768
+"""Values that are looked up at once (measured): what is made of them on the way stays in the cache."""
+
 
 def upper_tail(t: Floats, df: float | Floats, which: Ints | None = None) -> Floats:
     """P(T > t) of Student's t, elementwise.
@@ -47,22 +50,23 @@ def upper_tail(t: Floats, df: float | Floats, which: Ints | None = None) -> Floa
     df = np.atleast_1d(np.asarray(df, dtype=np.float64))
     if t.size < FEW:
         return _computed(t, df[0] if which is None else df[which])
-    log_p, slope = _tables(tuple(df.tolist()))
-    position = t + REACH
-    position *= 1.0 / STEP
-    room = np.floor(position)
-    with np.errstate(invalid="ignore"):  # NaN and infinities come out beyond
-        position -= room
-        low = room.astype(np.int64)
-    if which is not None:
-        low += which * log_p.shape[1]
-    position *= slope.take(low, out=room, mode="clip")
-    position += log_p.take(low, out=room, mode="clip")
+    line, slope = _tables(tuple(df.tolist()))
+    p = np.empty(t.size)
+    room, low = np.empty(min(t.size, BLOCK)), np.empty(min(t.size, BLOCK), dtype=np.int64)
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and what is beyond the table are computed below
+        for start in range(0, t.size, BLOCK):
+            made = np.add(t[start : start + BLOCK], REACH, out=p[start : start + BLOCK])
+            made *= 1.0 / STEP
+            at, part = low[: len(made)], room[: len(made)]
+            np.copyto(at, made, casting="unsafe")
+            if which is not None:
+                at += which[start : start + BLOCK] * line.shape[1]
+            made *= slope.take(at, out=part, mode="clip")
+            made += line.take(at, out=part, mode="clip")
+            np.exp(made, out=made)
     if t.min() > -REACH and t.max() < REACH:
-        return np.asarray(np.exp(position, out=position))
-    beyond = np.flatnonzero(~(np.abs(t, out=room) < REACH))
-    position[beyond] = 0.0
-    p: Floats = np.exp(position, out=position)
+        return p
+    beyond = np.flatnonzero(~(np.abs(t) < REACH))
     p[beyond] = _computed(t[beyond], df[0] if which is None else df[which[beyond]])
     return p
 
@@ -77,7 +81,7 @@ def _computed(t: Floats, df: float | Floats) -> Floats:
 
 @lru_cache(maxsize=64)
 def _tables(df: tuple[float, ...]) -> tuple[Floats, Floats]:
-    """Logarithms of the upper tails from -REACH to REACH, and how much they change to the next one, (kinds, values)."""
+    """Lines through the logarithms of the upper tails, shape (kinds, steps): their values at -REACH, and slopes."""
     kinds = np.asarray(df)[:, None]
     width = STEP * COARSE
     at = np.arange(0.0, REACH + width / 2.0, width)
@@ -86,7 +90,8 @@ def _tables(df: tuple[float, ...]) -> tuple[Floats, Floats]:
     log_p, slope = np.log(tail), -width * np.hstack([density[:, :0:-1], density]) / tail
     corners = np.stack([log_p[:, :-1], log_p[:, 1:], slope[:, :-1], slope[:, 1:]], axis=2)
     made = np.hstack([(corners @ _hermite().T).reshape(len(df), -1), log_p[:, -1:]])
-    return made, np.diff(made, axis=1, append=made[:, -1:])
+    change = np.diff(made, axis=1, append=made[:, -1:])
+    return made - np.arange(made.shape[1]) * change, change
 
 
 def _log_density(t: Floats, df: Floats) -> Floats:

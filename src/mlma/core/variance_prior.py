@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import chdtr, gammaln
 
 from mlma.core.blocks import Floats
+from mlma.core.interpolation import smooth
 from mlma.core.prediction import Prediction
 
 FEWEST_STREAMS = 4
@@ -236,9 +237,12 @@ def _rounded_away(s2: Floats, d: float, n_zero: int) -> float:
 def _profile(cells: _Cells, share: Floats, log_variance: Floats) -> _Profile:
     """Maximise the likelihood over the variance, by Newton's method from ``log_variance``, for every share."""
     d0 = _df(share)[:, None]
-    d, n, both = cells.df, cells.n, cells.df + d0
+    d, n = cells.df, cells.n
+    if d.min() == d.max():
+        d = d[:1]  # one for all: fewer gamma functions
+    both = d + d0
     at = log_variance[:, None]
-    constant = cells.df * cells.variance / d0
+    constant = d * cells.variance / d0
     for _ in range(12):
         ratio = constant * np.exp(-at)
         pull = both * ratio / (1.0 + ratio)
@@ -263,7 +267,7 @@ def _df(share: Floats) -> Floats:
 def _prior(profile: _Profile) -> Prior:
     """Most likely values, and the classes of `CLASSES` with the mean share of each."""
     fine = np.linspace(profile.share[0], profile.share[-1], 16 * (POINTS - 1) + 1)
-    log_likelihood = _smooth(profile.log_likelihood, 16)
+    log_likelihood = smooth(profile.log_likelihood, 16)
     weight = np.exp(log_likelihood - log_likelihood.max())
     weight /= weight.sum()
     group = np.searchsorted(CLASSES, np.cumsum(weight) - weight / 2.0)
@@ -283,18 +287,3 @@ def _prior(profile: _Profile) -> Prior:
 
 def _infinite(df: float) -> float:
     return float("inf") if df >= LARGEST_DF else float(df)
-
-
-def _smooth(values: Floats, times: int) -> Floats:
-    """Values at equal distances and ``times - 1`` more in each gap, by cubics through the four nearest (Lagrange)."""
-    n = len(values)
-    x = np.arange(times * (n - 1) + 1) / times
-    first = np.clip(np.floor(x).astype(np.int64) - 1, 0, n - 4)
-    made = np.zeros(len(x))
-    for i in range(4):
-        basis = np.ones(len(x))
-        for j in range(4):
-            if j != i:
-                basis *= (x - first - j) / (i - j)
-        made += basis * values[first + i]
-    return made

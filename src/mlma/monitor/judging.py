@@ -79,7 +79,8 @@ def _opened(memory: Memory, summary: BatchSummary, at: int, bad: Bools | None) -
     changed = references.floors.update(summary)
     if changed is not None:
         references.refloor(*changed)
-    log_loss = np.log(summary.mean_loss + references.floors.floor)
+    log_loss = summary.mean_loss + references.floors.floor
+    np.log(log_loss, out=log_loss)
     log_yards = np.log(summary.yardsticks + references.floors.floor)
     usable = references.floors.ready()
     return Batch(
@@ -154,12 +155,14 @@ def _verdicts(
     settings = memory.settings
     ready = ~np.isnan(found.p_value)
     significant = _significant(memory, found.p_value, ready, log_e)
-    in_incident = separation.member >= 0
-    if in_incident.any():
+    in_incident = np.zeros(memory.n_streams, dtype=np.bool_)
+    if separation.incidents:
+        in_incident = separation.member >= 0
         in_incident &= (kernel.compare(batch.tested).p_value <= settings.alpha) & ~significant
+    is_all = memory.single is None and bool(ready.all())
     findings = Findings(
         p_adaptive=found.p_adaptive, p_anchored=found.p_anchored, effect=found.effect, significant=significant,
-        ready=ready, has_value=np.isfinite(batch.tested), bad=batch.bad, in_incident=in_incident,
+        ready=ready, has_value=ready if is_all else np.isfinite(batch.tested), bad=batch.bad, in_incident=in_incident,
         armed=memory.certificate.is_armed,
     )  # fmt: skip
     alarm, reason = verdict(findings, alpha=settings.alpha, effect_floor=settings.effect_floor)
@@ -203,8 +206,8 @@ def _run_sham(memory: Memory, kernel: Kernel, at: int) -> None:
     """Test parts of the past as if they were happening now, and renew the certificate."""
     settings, references = memory.settings, memory.references
     if not memory.sham.is_due():
-        memory.sham.skip()
-        memory.certificate = memory.certify(at)
+        is_news = memory.sham.skip()
+        memory.certificate = memory.certify(at) if is_news else replace(memory.certificate, batch=at)
         return
     rows = references.newest()
     rng = np.random.default_rng([memory.seed, max(at, 0)])

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.judge import either
-from mlma.core.loss_tests import LARGE_FLEET, Prior, moderated, predicted_sd
+from mlma.core.loss_tests import LARGE_FLEET, Prior, moderated_p, predicted_sd
 from mlma.core.prediction import Dependence, Prediction, predict
 from mlma.core.settings import ReferencePolicy, TestingSettings
 from mlma.monitor.membership import is_nested, nested_by_policy, predict_adaptive, predict_anchored
@@ -68,7 +68,7 @@ class Kernel:
         """Test a batch against both references, for numbers of shape (streams,)."""
         least = self.settings.min_reference
         p_adaptive, p_anchored = (
-            moderated(tested, prediction, self.prior, min_reference=least, sd=sd).p_value
+            moderated_p(tested, prediction, self.prior, min_reference=least, sd=sd)
             for prediction, sd in ((self.adaptive, self.scale), (self.anchored, self.anchored_scale))
         )
         return self.combine(tested, p_adaptive, p_anchored)
@@ -110,7 +110,7 @@ class Kernel:
             member = (at >= segments.start) & (at < segments.at)
             lags = np.where(member, segments.at - at, 0)
             made = predict(values(np.where(member, at, 0)), lags, self.dependence)
-            p.append(moderated(recent, made, prior, min_reference=self.settings.min_reference).p_value)
+            p.append(moderated_p(recent, made, prior, min_reference=self.settings.min_reference))
             predictions.append(made)
         (p_adaptive, p_anchored), (adaptive, anchored) = p, predictions
         nested = nested_by_policy(self.settings, segments.at - segments.start <= self._sham_size())

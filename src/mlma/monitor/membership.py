@@ -34,7 +34,7 @@ def predict_adaptive(references: References, at: int, beta: Floats, dependence: 
     made = predict(values, at - references.batches[usual], dependence)
     is_other = np.isnan(made.mean)
     passed = rows[: int(np.flatnonzero(rows == usual[-1])[0])] if len(usual) == _size(references) else rows
-    for row in np.setdiff1d(passed, usual):  # what most streams lack, some have
+    for row in np.setdiff1d(passed, usual) if len(passed) > len(usual) else ():  # what most streams lack, some have
         is_other |= _valid(references, row[None])[0]
     if references.excluded is not None:
         is_other |= references.excluded[usual].any(axis=0)

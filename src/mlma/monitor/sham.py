@@ -86,10 +86,13 @@ class Sham:
     def _is_plenty(self) -> bool:
         return bool(self.counts[:, 0].sum() >= PLENTY and self.streams.max() >= 2 * SHAMS)
 
-    def skip(self) -> None:
-        """Let a batch pass without tests."""
-        self.counts[self.n % WINDOW], self.streams[self.n % WINDOW] = 0.0, 0.0
+    def skip(self) -> bool:
+        """Let a batch pass without tests; whether tests of another batch leave the window for it."""
+        at = self.n % WINDOW
+        had_tests = bool(self.streams[at] > 0.0)
+        self.counts[at], self.streams[at] = 0.0, 0.0
         self.n += 1
+        return had_tests
 
     def run(self, tester: Tester, run: Ints, rng: np.random.Generator, *, alpha: float, floor: float, rise: float,
             least: int) -> None:  # fmt: skip
