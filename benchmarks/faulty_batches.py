@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.storms_scenarios import SOUND
-from mlma.core.suspicion import odd_share, suspicious
+from mlma.core.suspicion import odd_shares, suspicious
 
 FAULTY_SHARE = 0.05
 """Share of a batch's values with a label of a fault above which the batch counts as faulty."""
@@ -72,10 +72,10 @@ def counted(folder: Path, case: Case) -> Counted:
     season = WEEK if case.frequency == "1h" else 7
     n = looks = faulty = both = 0
     for end in range(case.batch, y.shape[1] + 1, case.batch):
-        share, limit = odd_share(y[:, max(0, end - case.reach) : end], batch=case.batch, season=season)
-        found = suspicious(share, limit)
+        shares = odd_shares(y[:, max(0, end - case.reach) : end], batch=case.batch)
+        found = suspicious(shares, batch=case.batch, season=season)
         bad = fault[:, end - case.batch : end].mean(axis=1) > FAULTY_SHARE
-        n += int(np.isfinite(share).sum())
+        n += int(np.isfinite(shares[:, -1]).sum())
         looks += int(found.sum())
         faulty += int(bad.sum())
         both += int((found & bad).sum())

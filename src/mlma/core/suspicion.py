@@ -24,17 +24,40 @@ FACTOR = 2.0
 FEWEST_BATCHES = 4
 """Batches before that say what is usual."""
 
-BLOCK_CELLS = 1 << 18
-"""Values that are looked at together: the temporary arrays are of one byte a value."""
 
-
-def odd_share(y: Floats, *, batch: int, season: int) -> tuple[Floats, Floats]:
-    """Share of the newest batch's values that look odd, and the largest share that would be nothing new.
+def odd_shares(y: Floats, *, batch: int) -> Floats:
+    """Share of the values of each batch that look odd.
 
     Parameters
     ----------
     y
-        Shape (streams, n), outcomes by slot up to the end of the newest batch; NaN for missing.
+        Shape (streams, n), outcomes by slot up to the end of a batch; NaN for missing.
+    batch
+        Slots of a batch, from 1.
+
+    Returns
+    -------
+    Floats
+        Shape (streams, n // batch), NaN where a batch has no values. A share depends on its batch alone.
+
+    Examples
+    --------
+    >>> odd_shares(np.array([[4.0, 5.0, 6.0, 7.0, 9.0, 8.0, 0.0, np.nan, 2.0, 2.0, 2.0, 2.0]]), batch=4).round(2)
+    array([[0.  , 0.33, 1.  ]])
+    """
+    by_batch = _by_batch(y, batch)
+    n_odd = _odd(by_batch).sum(axis=2, dtype=np.int32)
+    n = np.isfinite(by_batch).sum(axis=2, dtype=np.int32)
+    return np.where(n > 0, n_odd / np.maximum(n, 1), np.nan)
+
+
+def newest_limit(shares: Floats, *, batch: int, season: int) -> Floats:
+    """Largest share of the newest batch that would be nothing new, shape (streams,).
+
+    Parameters
+    ----------
+    shares
+        Shape (streams, batches), of `odd_shares`, the newest last.
     batch
         Slots of a batch, from 1.
     season
@@ -42,45 +65,67 @@ def odd_share(y: Floats, *, batch: int, season: int) -> tuple[Floats, Floats]:
 
     Returns
     -------
-    tuple
-        Two arrays of shape (streams,). The share is NaN where the batch has no values; the limit is infinite where
-        fewer than `FEWEST_BATCHES` batches before it have any.
+    Floats
+        Infinite where fewer than `FEWEST_BATCHES` batches before have values.
 
     Examples
     --------
-    >>> y = np.random.default_rng(1).normal(500, 20, (2, 8 * 24))
-    >>> y[0, -12:] = y[0, -12]
-    >>> share, limit = odd_share(y, batch=24, season=168)
-    >>> share.tolist(), limit.tolist()
-    ([0.5, 0.0], [0.125, 0.125])
+    >>> newest_limit(np.array([[0.0, 0.0, 0.1, 0.0, 0.0, 1.0], [0.5] * 6]), batch=24, season=168).tolist()
+    [0.125, 1.0]
     """
-    share, limit = np.full(len(y), np.nan), np.full(len(y), np.inf)
-    if y.shape[1] < batch:
-        return share, limit
-    for rows in _blocks(y):
-        shares = _shares(y[rows], batch)
-        share[rows] = shares[:, -1]
-        limit[rows] = np.maximum(
-            _limits(shares[:, :-1], batch), FACTOR * _a_season_before(shares, batch, season)[:, -1]
-        )
-    return share, limit
+    if not shares.shape[1]:
+        return np.full(len(shares), np.inf)
+    return np.maximum(
+        _limits(shares[:, :-1], batch), FACTOR * _a_season_before(shares, batch=batch, season=season)[:, -1]
+    )
 
 
-def suspicious(share: Floats, limit: Floats) -> Bools:
-    """Whether a batch looks like a fault, of shape (streams,)."""
-    found: Bools = share > limit
+def suspicious(shares: Floats, *, batch: int, season: int) -> Bools:
+    """Whether the newest batch looks like a fault, shape (streams,); see `newest_limit`."""
+    if not shares.shape[1]:
+        return np.zeros(len(shares), dtype=np.bool_)
+    found: Bools = shares[:, -1] > newest_limit(shares, batch=batch, season=season)
+    return found
+
+
+def strange(shares: Floats, *, batch: int, season: int) -> Bools:
+    """Which batches look like faults, each seen among all others, shape (streams, batches); see `newest_limit`."""
+    if shares.shape[1] <= FEWEST_BATCHES:
+        return np.zeros(shares.shape, dtype=np.bool_)
+    usual = FACTOR * _a_season_before(shares, batch=batch, season=season)
+    found: Bools = shares > np.maximum(_limits(shares, batch)[:, None], usual)
+    return found
+
+
+def marked(y: Floats, which: Bools, *, batch: int) -> Bools:
+    """Odd values of some batches, of the shape of ``y``.
+
+    Parameters
+    ----------
+    y
+        Shape (streams, n), outcomes up to the end of a batch.
+    which
+        Shape (streams, batches), of the newest batches, as from `strange`.
+    batch
+        Slots of a batch, from 1.
+    """
+    found = np.zeros(y.shape, dtype=np.bool_)
+    by_batch = _by_batch(y, batch)[:, -which.shape[1] :] if which.shape[1] else _by_batch(y, batch)[:, :0]
+    chosen = _odd(by_batch) & which[:, -by_batch.shape[1] :, None] if by_batch.shape[1] else by_batch > 0
+    n = chosen.shape[1] * batch
+    found[:, y.shape[1] - n :] = chosen.reshape(len(y), n)
     return found
 
 
 def faults(y: Floats, *, batch: int, season: int) -> Bools:
-    """Odd values of the batches that look like faults, seen among all others: no examples, and no features.
+    """Odd values of the batches of a training window that look like faults: no examples, and no features.
 
     Parameters
     ----------
     y
         Shape (streams, n), outcomes by slot up to the end of a batch; NaN for missing.
     batch, season
-        As for `odd_share`.
+        As for `newest_limit`.
 
     Returns
     -------
@@ -94,19 +139,7 @@ def faults(y: Floats, *, batch: int, season: int) -> Bools:
     >>> np.flatnonzero(faults(y, batch=24, season=168)).tolist()
     [30, 31, 32, 33, 34, 35]
     """
-    found = np.zeros(y.shape, dtype=np.bool_)
-    n_batches = y.shape[1] // batch
-    if n_batches <= FEWEST_BATCHES:
-        return found
-    first = y.shape[1] - n_batches * batch
-    for rows in _blocks(y):
-        shares = _shares(y[rows], batch)
-        limits = np.maximum(_limits(shares, batch)[:, None], FACTOR * _a_season_before(shares, batch, season))
-        strange = shares > limits
-        for row in np.flatnonzero(strange.any(axis=1)).tolist():
-            at = rows.start + row
-            found[at, first:] = _odd(y[at])[first:] & np.repeat(strange[row], batch)
-    return found
+    return marked(y, strange(odd_shares(y, batch=batch), batch=batch, season=season), batch=batch)
 
 
 def stuck(y: Floats) -> Bools:
@@ -135,25 +168,16 @@ def stuck(y: Floats) -> Bools:
     return found
 
 
-def _blocks(y: Floats) -> list[slice]:
-    size = max(1, BLOCK_CELLS // max(1, y.shape[1]))
-    return [slice(at, min(at + size, len(y))) for at in range(0, len(y), size)]
+def _by_batch(y: Floats, batch: int) -> Floats:
+    """The whole batches at the end, shape (streams, batches, slots)."""
+    n_batches = y.shape[1] // batch
+    return y[:, y.shape[1] - n_batches * batch :].reshape(len(y), n_batches, batch)
 
 
 def _odd(y: Floats) -> Bools:
     odd = stuck(y)
     odd |= y <= 0.0
     return odd
-
-
-def _shares(y: Floats, batch: int) -> Floats:
-    """Share of odd values by batch, of shape (streams, batches), NaN without values; the last batch ends with y."""
-    n_batches = y.shape[1] // batch
-    by_batch = (len(y), n_batches, batch)
-    whole = slice(y.shape[1] - n_batches * batch, None)
-    n_odd = _odd(y)[:, whole].reshape(by_batch).sum(axis=2, dtype=np.int32)
-    n = np.isfinite(y[:, whole]).reshape(by_batch).sum(axis=2, dtype=np.int32)
-    return np.where(n > 0, n_odd / np.maximum(n, 1), np.nan)
 
 
 def _limits(shares: Floats, batch: int) -> Floats:
@@ -168,7 +192,7 @@ def _limits(shares: Floats, batch: int) -> Floats:
     return np.where(n >= FEWEST_BATCHES, np.maximum(few, FACTOR * usual), np.inf)
 
 
-def _a_season_before(shares: Floats, batch: int, season: int) -> Floats:
+def _a_season_before(shares: Floats, *, batch: int, season: int) -> Floats:
     """Share of the batch a season before each, shape (streams, batches); 0 where that is unknown or the one before."""
     back = season // batch
     made = np.zeros(shares.shape)

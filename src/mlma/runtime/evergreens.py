@@ -14,9 +14,10 @@ from mlma.core.errors import StoreError
 from mlma.core.settings import Evergreen
 from mlma.models.evergreen.members import Learned, Members
 from mlma.runtime.lineup import Lineup
-from mlma.runtime.outcomes import Outcomes, blank
+from mlma.runtime.outcomes import Outcomes
 from mlma.runtime.ports import Checkpoints, History
 from mlma.runtime.serving import Memo
+from mlma.runtime.soundness import Marked
 
 log = structlog.get_logger(__name__)
 
@@ -43,13 +44,13 @@ class Evergreens:
         """Members in the order of their seats."""
         return self.members.families
 
-    def learn(self, batch: int, outcomes: Outcomes, stream_ids: Ints, lineup: Lineup, faults: Bools) -> None:
+    def learn(self, batch: int, outcomes: Outcomes, stream_ids: Ints, lineup: Lineup, faults: Marked) -> None:
         """Make the members those after a closed batch: recorded ones, or taught now and recorded.
 
         Parameters
         ----------
         faults
-            Shape (streams, n), whether an outcome of the n slots up to the batch's end is one to learn nothing from.
+            Outcomes up to the batch's end to learn nothing from.
         """
         if not self.families or (self._block is not None and self._block.batch == batch):
             return
@@ -87,7 +88,7 @@ class Evergreens:
         parameters[inside] = known[index[inside]]
         return self.members.forecasts(parameters, y, start=start, first=first, last=last)
 
-    def _taught(self, batch: int, outcomes: Outcomes, stream_ids: Ints, lineup: Lineup, faults: Bools) -> Learned:
+    def _taught(self, batch: int, outcomes: Outcomes, stream_ids: Ints, lineup: Lineup, faults: Marked) -> Learned:
         schedule, known = self.members.designer.schedule, self._known
         if known is None:
             known = self._restored(batch - 1)
@@ -103,7 +104,7 @@ class Evergreens:
         for at in range(0, n, size):
             rows = np.arange(at, min(at + size, n))
             y = outcomes.window(start, end, rows)
-            blank(y, faults[rows], end=end - start)
+            faults.blank(y, start=start, rows=rows)
             if old is None:
                 batches = range(first_batch, batch + 1)
                 parts.append(self.members.started(y, start=start, batches=batches, usable=usable[rows]))

@@ -43,28 +43,6 @@ def n_finite(values: Floats) -> Ints:
     return made
 
 
-def blank(y: Floats, marked: Bools, *, end: int) -> None:
-    """Make marked values missing, in place.
-
-    Parameters
-    ----------
-    y
-        Shape (streams, n).
-    marked
-        Shape (streams, m); its last column is the one before column ``end`` of ``y``.
-
-    Examples
-    --------
-    >>> y = np.arange(5.0)[None]
-    >>> blank(y, np.array([[True, False, True]]), end=4)
-    >>> y.tolist()
-    [[0.0, nan, 2.0, nan, 4.0]]
-    """
-    first = max(0, end - marked.shape[1])
-    part = marked[:, max(0, marked.shape[1] - end) :]
-    y[:, first:end][part] = np.nan
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counted:
     """Outcomes by stream in the ``n_slots`` slots before an origin; true while none of these changes."""
@@ -81,6 +59,8 @@ class Outcomes:
     usual: int  # slots that are in the ring most of the time
     start: int = 0
     end: int = 0
+    settled: int = 0  # slots before it belong to closed batches
+    revision: int = 0  # raised when something before `settled` changes, or streams are born
     _ring: Floats = field(default_factory=lambda: empty(0, 0))
     _last_slot: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     _counted: _Counted | None = None
@@ -95,6 +75,7 @@ class Outcomes:
         self._ring = np.vstack([self._ring, empty(more, self._ring.shape[1])])
         self._last_slot = np.concatenate([self._last_slot, np.full(more, -1, dtype=np.int64)])
         self._counted = None
+        self.revision += 1
 
     def write(self, row: Ints, slot: Ints, y: Floats) -> None:
         """Put outcomes (finite) in place; slots before the ring are dropped, the ring grows to hold the newest."""
@@ -105,6 +86,7 @@ class Outcomes:
             return
         first, last = int(slot.min()), int(slot.max())
         self._reach(last + 1)
+        self.revision += first < self.settled
         if self._counted is not None and first < self._counted.origin:
             self._counted = None
         lap = first // self._ring.shape[1]

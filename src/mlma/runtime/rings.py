@@ -104,6 +104,7 @@ class Rings:
         self._seated = np.zeros((self.n_streams, self.n_seats), dtype=NAMES)
         for name, value in SEAT_NUMBERS.items():
             setattr(self, name, np.full((self.n_streams, self.n_seats), value))
+        self.outcomes.settled = self.issued_until
         self.outcomes.forget(self.issued_until - self.lookback - self.schedule.batch)
 
     # batches

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from mlma.core import losses, pool, suspicion
+from mlma.core import losses, pool
 from mlma.core.batch_summary import BatchSummary, summarise_batch
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock
 from mlma.core.recalibration import N_SUMS, recalibrated, sums
@@ -40,7 +40,8 @@ class BatchScores:
     @property
     def suspicious(self) -> Bools:
         """Streams whose batch looks like a fault of the feed."""
-        return suspicion.suspicious(self.odd_share, self.odd_limit)
+        found: Bools = self.odd_share > self.odd_limit
+        return found
 
     def summary(self, settings: TestingSettings, n_targets: int) -> BatchSummary:
         """What the monitor judges."""

@@ -7,7 +7,6 @@ is idempotent, so a call that was lost is simply made again.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from mlma.core import suspicion
 from mlma.core.batch_summary import BatchSummary
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock, MemberBlock
 from mlma.core.records import NAIVE
-from mlma.core.robust import robust_scale, wild
+from mlma.core.robust import robust_scale
 from mlma.core.schedule import Schedule
 from mlma.core.settings import Evergreen, ModelSettings, TestingSettings
 from mlma.models.evergreen.design import Designer
@@ -24,18 +23,15 @@ from mlma.models.features import Features
 from mlma.models.naive import seasonal_naive
 from mlma.runtime.evergreens import Evergreens
 from mlma.runtime.lineup import Lineup
-from mlma.runtime.outcomes import blank
 from mlma.runtime.ports import ArtifactStore, Checkpoints, History
 from mlma.runtime.rings import OpenMembers, Rings
 from mlma.runtime.scoring import BatchScores, PoolLosses, score_members, summarise
 from mlma.runtime.serving import Memo, Pooled, Predictor
+from mlma.runtime.soundness import Marked, Soundness
 
 FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
 
-
-WILD_DAYS = 28
-"""Days before the open batch in which wild values are looked for: the features reach as far back."""
 
 CHECKPOINT_FORMAT = 5
 """Raised whenever the arrays of a checkpoint change their meaning."""
@@ -98,6 +94,7 @@ class Shard:
     memo: Memo | None = None
     _seq: int = 0
     _rings: Rings = field(init=False)
+    _soundness: Soundness = field(init=False)
     _features: Features = field(init=False)
     _lookback: int = field(init=False)  # slots before an origin that some member looks at
     _predictor: Predictor = field(init=False)
@@ -115,6 +112,7 @@ class Shard:
             lookback=self._lookback + schedule.train_window,
             n_seats=self.spec.n_seats,
         )
+        self._soundness = Soundness(schedule, self._rings.lookback)
         self._evergreens = Evergreens(
             shard=self.spec.shard, members=members, history=self.spec.history, checkpoints=self.spec.checkpoints,
             memo=self.memo,
@@ -220,9 +218,8 @@ class Shard:
         assert self._pool_losses is not None
         made = self._summary
         end = spec.schedule.origin_after(batch)
-        y = rings.outcomes.window(end - rings.lookback, end)
-        judge = partial(suspicion.odd_share, batch=spec.schedule.batch, season=spec.schedule.season)
-        odd_share, odd_limit = judge(y)
+        shares = self._soundness.shares(rings.outcomes, end)
+        season = {"batch": spec.schedule.batch, "season": spec.schedule.season}
         return BatchScores(
             stream_id=self._ids(),
             n=made.n,
@@ -232,9 +229,9 @@ class Shard:
             event_size=made.event_size,
             single=made.single if made.single is not None else np.empty((len(made.n), 0)),
             n_rows=rings.outcomes.count(end, spec.schedule.train_window),
-            odd_share=odd_share,
-            odd_limit=odd_limit,
-            after_fault=suspicion.suspicious(*judge(y[:, : -spec.schedule.batch])),
+            odd_share=shares[:, -1],
+            odd_limit=suspicion.newest_limit(shares, **season),
+            after_fault=suspicion.suspicious(shares[:, :-1], **season),
             last_slot=rings.outcomes.last_slots(),
             fallback=rings.last_fallback.copy(),
             members=self._pool_losses.members,
@@ -280,7 +277,7 @@ class Shard:
         if first >= last:
             return Issued(until=first, n_forecasts=0, failed={}, cpu_s=0.0)
         ids = self._ids()
-        faults = self._faults()
+        faults = self._soundness.marked(rings.outcomes, schedule.first_slot(rings.open_batch))
         self._evergreens.learn(rings.open_batch - 1, rings.outcomes, ids, lineup, faults)
         began = time.thread_time()
         pooled = self._pooled(lineup, first, last, faults)
@@ -303,22 +300,13 @@ class Shard:
             spared_evergreen_cpu_s=spent[2],
         )
 
-    def _faults(self) -> Bools:
-        """What nobody learns from or looks at among the slots before the open batch, shape (streams, lookback)."""
-        schedule, end = self.spec.schedule, self.spec.schedule.first_slot(self._rings.open_batch)
-        y = self._rings.outcomes.window(end - self._rings.lookback, end)
-        found = suspicion.faults(y, batch=schedule.batch, season=schedule.season)
-        recent = slice(max(0, y.shape[1] - WILD_DAYS * schedule.slots_per_day), None)
-        found[:, recent] |= wild(y[:, recent])
-        return found
-
-    def _pooled(self, lineup: Lineup, first: int, last: int, faults: Bools) -> Pooled:
+    def _pooled(self, lineup: Lineup, first: int, last: int, faults: Marked) -> Pooled:
         """Forecasts of every member for the targets first .. last - 1."""
         spec, n_streams = self.spec, self._rings.n_streams
         fixed = [NAIVE, *spec.evergreen]
         start = first - self._lookback
         y = self._rings.outcomes.window(start, last)
-        blank(y, faults, end=spec.schedule.first_slot(self._rings.open_batch) - start)
+        faults.blank(y, start=start)
         forecast = np.full((n_streams, spec.n_seats, last - first), np.nan)
         forecast[:, 0] = seasonal_naive(y, start=start, first=first, last=last, schedule=spec.schedule)
         pooled = Pooled.begun(forecast, lineup, first=first, fixed=fixed)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlma.core.suspicion import FEWEST_BATCHES, LONGEST_RUN, faults, odd_share, stuck, suspicious
+from mlma.core.suspicion import FEWEST_BATCHES, LONGEST_RUN, faults, newest_limit, odd_shares, stuck, suspicious
 
 DAY, WEEK = 24, 168
 RNG = np.random.default_rng(5)
@@ -14,7 +14,7 @@ def demand(days: int = 20, streams: int = 1) -> np.ndarray:
 
 
 def is_suspicious(y: np.ndarray) -> list[bool]:
-    return suspicious(*odd_share(y, batch=DAY, season=WEEK)).tolist()
+    return suspicious(odd_shares(y, batch=DAY), batch=DAY, season=WEEK).tolist()
 
 
 def test_a_stuck_meter_and_a_feed_of_zeros_look_like_faults_and_a_few_equal_values_do_not() -> None:
@@ -31,7 +31,7 @@ def test_three_odd_values_are_no_fault_however_short_the_batch() -> None:
     y[:, -3:] = 0.0
     y[1, -4:] = 0.0
     assert is_suspicious(y) == [False, True]
-    assert suspicious(*odd_share(y, batch=7, season=7)).tolist() == [False, True]
+    assert suspicious(odd_shares(y, batch=7), batch=7, season=7).tolist() == [False, True]
 
 
 def test_nights_without_a_departure_are_usual() -> None:
@@ -76,26 +76,19 @@ def test_missing_values_are_no_fault_and_a_batch_without_values_is_not_judged() 
     y = demand(streams=2)
     y[0, -DAY:] = np.nan
     y[1, -DAY : -DAY + 12] = np.nan
-    share, limit = odd_share(y, batch=DAY, season=WEEK)
-    assert np.isnan(share[0])
-    assert share[1] == 0.0
-    assert suspicious(share, limit).tolist() == [False, False]
+    shares = odd_shares(y, batch=DAY)
+    assert np.isnan(shares[0, -1])
+    assert shares[1, -1] == 0.0
+    assert is_suspicious(y) == [False, False]
 
 
 def test_a_part_of_a_batch_at_the_start_is_left_out() -> None:
     y = demand(days=10)[:, 5:]
     y[0, :7] = 0.0
-    share, limit = odd_share(y, batch=DAY, season=WEEK)
-    assert (share[0], limit[0]) == (0.0, 0.125)
-
-
-def test_many_streams_are_judged_as_each_by_itself() -> None:
-    y = demand(days=60, streams=300)
-    y[::3, -9:] = 1.0
-    share, limit = odd_share(y, batch=DAY, season=WEEK)
-    for i in (0, 1, 150, 299):
-        alone = odd_share(y[i : i + 1], batch=DAY, season=WEEK)
-        assert (share[i], limit[i]) == (alone[0][0], alone[1][0])
+    shares = odd_shares(y, batch=DAY)
+    assert shares.shape == (1, 9)
+    assert not shares.any()
+    assert newest_limit(shares, batch=DAY, season=WEEK).tolist() == [0.125]
 
 
 def test_odd_values_of_sound_batches_are_learned_from() -> None:
