@@ -135,3 +135,7 @@ class RejectReason(StrEnum):
     ABSURD = "absurd"  # y is beyond anything that the stream has shown
     DUPLICATE = "duplicate"  # the same stream and ts, within a file or already known
     TOO_OLD = "too_old"  # before the oldest slot that is kept
+    UNKNOWN_STREAM = "unknown_stream"  # a forecast of a stream without any observation
+    BAD_VERSION = "bad_version"  # a forecast whose version is not named as versions may be
+    LOOK_AHEAD = "look_ahead"  # a forecast whose outcome was known before it came
+    LATE = "late"  # a forecast that came after the forecasts of its origin were settled

@@ -191,12 +191,16 @@ class Daemon:
         if not waiting:
             return False
         self._open_engine([rows for _, rows in waiting])
+        moved = False
         for file, rows in waiting:
+            if self._engine is None and rows.are_forecasts:
+                continue  # left where it is until observations have begun event time
+            moved = True
             if self._engine is None:
                 self._refuse(file, f"column {rows.time_column!r}: no row holds a time, expected {rows.time_expected}")
             else:
                 self._take(file, rows)
-        return True
+        return moved
 
     def _look(self) -> Sequence[Found]:
         """New files; a source that cannot be listed is told once, and the rest of the pass goes on."""

@@ -16,6 +16,7 @@ from mlma.core.suspicion import faults
 from mlma.models import registry
 from mlma.models.features import Features
 from mlma.models.forecaster import checked_forecasts
+from mlma.runtime.hook_call import HookCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class TrainingJob:
     skipped: Bools  # shape (len(y),): slots of excluded periods
     schedule: Schedule
     model: ModelSettings
+    call: HookCall | None = None  # of a training elsewhere
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -45,7 +47,10 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOutcome:
-    """What came of a training. ``error`` is empty when it succeeded."""
+    """What came of a training. ``error`` is empty when it succeeded.
+
+    ``may_succeed_later``: it is worth another try, as far as the settings allow one.
+    """
 
     key: tuple[int, int, int]
     family: str = ""
@@ -54,6 +59,7 @@ class TrainingOutcome:
     n_rows: int = 0
     cpu_s: float = 0.0
     error: str = ""
+    may_succeed_later: bool = False
 
 
 def train(job: TrainingJob) -> TrainingOutcome:
