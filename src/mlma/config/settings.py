@@ -148,8 +148,8 @@ class Settings(BaseSettings):
             )
         if self.model.name == EXTERNAL and self.life.proof:
             raise ValueError(
-                "life.proof = true: expected false with model.name external, whose forecasts of the past would have been "
-                "made with its outcomes known"
+                "life.proof = true: expected false with model.name external, whose forecasts of the past would have "
+                "been made with its outcomes known"
             )
 
     def show(self) -> dict[str, object]:

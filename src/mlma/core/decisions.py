@@ -61,6 +61,7 @@ class Hold(StrEnum):
     SUSPICIOUS_DATA = "suspicious_data"  # the batch looks like a fault of the feed, not like something to learn
     BUDGET = "budget"  # it waited for the training budget until its deadline
     SETTLED = "settled"  # its reason went away while it waited for the training budget
+    FORECASTS_MISSING = "forecasts_missing"  # forecasts made elsewhere did not arrive: the batch tells nothing of them
 
 
 class Phase(StrEnum):

@@ -72,8 +72,8 @@ class Arrivals:
             made[self._slot[lo:hi] - first] = self._forecast[lo:hi]
         return made
 
-    def versions(self, stream_id: int) -> tuple[str, ...]:
-        """Versions of a stream that forecast the last closed batch or later, the newest first.
+    def versions(self, stream_id: int, before: int) -> tuple[str, ...]:
+        """Versions of a stream with a forecast that is still kept of a slot before ``before``, the newest first.
 
         The newest is the one whose latest forecast came last; of equal ones the one that reaches furthest.
         """
@@ -81,6 +81,8 @@ class Arrivals:
         names = {code: name for name, code in self._codes.items()}
         newest: dict[str, tuple[int, int]] = {}
         for pair, seq, slot in zip(self._pair[lo:hi], self._from[lo:hi], self._slot[lo:hi], strict=True):
+            if slot >= before:
+                continue
             name = names[int(pair) & ((1 << CODE_BITS) - 1)]
             newest[name] = max(newest.get(name, (0, 0)), (int(seq), int(slot)))
         return tuple(sorted(newest, key=lambda name: (*newest[name], name), reverse=True))

@@ -1,6 +1,6 @@
 """Closing a batch: scores, verdict, proposal, guard, decision, record. One straight line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -9,6 +9,7 @@ from mlma.core import guards, policy
 from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock
 from mlma.core.decisions import Action, Phase
 from mlma.core.records import NAIVE, Effect, Finding
+from mlma.core.settings import EXTERNAL
 from mlma.monitor.verdicts import Verdicts
 from mlma.runtime import clean_rows, monitoring, recalling
 from mlma.runtime.control import Control
@@ -56,7 +57,10 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
         ),
     )
     n_rows = clean_rows.without_excluded(control, scores.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
-    guarded = guards.guard(proposal, control.circumstances(n_rows, scores.last_slot, suspicious, batch))
+    now_is = control.circumstances(n_rows, scores.last_slot, suspicious, batch)
+    if settings.model.name == EXTERNAL:
+        now_is = replace(now_is, missing=served & (scores.fallback | control.pools.leaderless(scores.members)))
+    guarded = guards.guard(proposal, now_is)
     block = DecisionBlock(
         batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=scores.stream_id, action=guarded.action,
         proposed=proposal.action, reason=proposal.reason, held_by=guarded.held_by, n=scores.n,

@@ -104,7 +104,7 @@ class Daemon:
             self._known = self._recorded()
             while not self._stop.is_set():
                 moved = self._pass()
-                if once and not moved:
+                if once and not moved and not self._is_training():
                     self._require_healthy()
                     break
                 self._stop.wait(0 if moved else self.settings.tick.total_seconds())
@@ -119,6 +119,10 @@ class Daemon:
             finally:
                 self.store.release_lease(self._holder)
                 log.info("daemon_stopped", holder=self._holder)
+
+    def _is_training(self) -> bool:
+        """Whether a training is under way, here or elsewhere."""
+        return self._engine is not None and bool(self._engine.fleet.effects)
 
     def _require_healthy(self) -> None:
         if self._failing:

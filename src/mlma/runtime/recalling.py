@@ -9,7 +9,7 @@ from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, Role
 from mlma.core.life_cycle import Circumstances, Transition, advance
 from mlma.core.life_table import DEADLINES, Event, State
 from mlma.core.records import Decision, Version
-from mlma.core.settings import Serve
+from mlma.core.settings import EXTERNAL, Serve
 from mlma.runtime.control import Control, Results
 from mlma.runtime.scoring import BatchScores
 
@@ -19,8 +19,8 @@ def recall(control: Control, scores: BatchScores, batch: int) -> Results:
     results, life = Results(), control.settings.life
     if life.serve is not Serve.CHAMPION or life.proof:
         return results
-    favourites, lost = control.pools.favourites(), control.pools.lost()
-    if not favourites and not lost:
+    favourites, lost, overdue = control.pools.favourites(), control.pools.lost(), _overdue(control, batch)
+    if not favourites and not lost and not overdue:
         return results
     frozen, pinned = control.held_by(OverrideKind.FREEZE), control.held_by(OverrideKind.PIN)
 
@@ -50,7 +50,24 @@ def recall(control: Control, scores: BatchScores, batch: int) -> Results:
                 replace(decision, action=Action.REJECT, proposed=Action.REJECT, reason=Reason.NOT_BETTER, note=cause)
             )
             control.pools.leave(stream_id, [version_id])
+    for version in overdue:
+        step = advance(State.CHALLENGER, Event.DEADLINE_PASSED, now(version))
+        note = f"none of its forecasts has arrived within {DEADLINES.challenger} batches ({version.family})"
+        results.versions.append(replace(version, role=Role.REJECTED))
+        decision = _decided(control, scores, version, batch, step)
+        results.decisions.append(
+            replace(decision, action=Action.REJECT, proposed=Action.REJECT, reason=Reason.TRAINING_FAILED, note=note)
+        )
+        control.pools.leave(version.stream_id, [version.id])
     return results
+
+
+def _overdue(control: Control, batch: int) -> list[Version]:
+    """Challengers that forecast elsewhere and whose forecasts do not arrive, while those of the champion do."""
+    if control.settings.model.name != EXTERNAL:
+        return []
+    found = [control.fleet.versions[name] for name in control.pools.silent(older_than=batch - DEADLINES.challenger)]
+    return [version for version in found if version.role is Role.CHALLENGER]
 
 
 def state_of(control: Control, version: Version, batch: int) -> State:

@@ -90,7 +90,7 @@ class Window:
     start: int  # slot of y[0]
     y: Floats
     forecast: Floats  # served in the last closed batch, shape (batch,)
-    arrived: tuple[str, ...] = ()  # versions whose forecasts, made elsewhere, arrive; the newest first
+    arrived: tuple[str, ...] = ()  # versions with forecasts, made elsewhere, of the last closed batch; newest first
 
 
 @dataclass
@@ -368,7 +368,7 @@ class Shard:
                 start=start,
                 y=y[i],
                 forecast=rings.last_forecast[row].copy(),
-                arrived=self._arrivals.versions(int(stream_id)),
+                arrived=self._arrivals.versions(int(stream_id), before=origin),
             )
             for i, (stream_id, row) in enumerate(zip(stream_ids, rows, strict=True))
         ]
