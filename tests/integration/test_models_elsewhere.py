@@ -2,18 +2,21 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mlma.adapters.history import ParquetHistory
 from mlma.adapters.store import SqlStore
-from mlma.core.decisions import Reason
+from mlma.core.decisions import EffectStatus, Reason, RejectReason
 from mlma.runtime.ports import ControlStore
 from tests.integration.fleet_data import ANCHOR, demand
-from tests.integration.receiver import SECRET, Answer, receiving
+from tests.integration.receiver import SECRET, Answer, Asked, receiving
 
 MLMA = Path(sys.executable).parent / "mlma"
 REPOSITORY = Path(__file__).parents[2]
@@ -129,3 +132,98 @@ def test_a_model_that_runs_elsewhere_is_scored_retrained_by_webhook_and_replaced
     today, last = slice(8 * 24, 9 * 24), slice((DAYS - 1) * 24, DAYS * 24)
     np.testing.assert_allclose(served(path, 8, 0)["0-6-0"], Y[0, today] * 1.2)
     np.testing.assert_allclose(served(path, DAYS - 1, 0)["0-8-0"], Y[0, last] * 1.02)
+
+
+COMMAND = """
+model:
+  name: "tests.integration.tiny_model:TinyLeastSquares"
+  hook: {{kind: command, command: ["{python}", retrain.py], timeout: 1min, backoff: 0s}}
+life: {{serve: champion}}
+"""
+RETRAIN = """
+import json, sys, tempfile
+
+from mlma.models.elsewhere import training_rows
+from tests.integration.tiny_model import TinyLeastSquares
+
+request = json.load(sys.stdin)
+if request["stream"]["name"] == "s1":
+    sys.exit("no GPU is free")
+rows, model = training_rows(request), TinyLeastSquares()
+model.fit(rows.X, rows.y)
+with tempfile.NamedTemporaryFile(delete=False) as file:
+    file.write(model.to_bytes())
+print(file.name)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_a_daemon_serves_what_a_command_has_trained_and_names_the_stream_whose_command_fails(
+    tmp_path: Path, executor: str
+) -> None:
+    path = prepare(tmp_path / "fleet", COMMAND.format(python=sys.executable))
+    config = path / "mlma.yaml"
+    config.write_text(config.read_text().replace("kind: inline", f"kind: {executor}"))
+    (path / "retrain.py").write_text(RETRAIN)
+    outcomes(path, 0, WARM_DAYS)
+    outcomes(path, WARM_DAYS, WARM_DAYS + 1)
+    run(path)
+    store = opened(path)
+    status = {(effect.stream_id, effect.batch): effect.status for effect in store.effects()}
+    assert status[0, 6] is status[2, 6] is EffectStatus.DONE
+    assert status[1, 6] is EffectStatus.FAILED
+    (finding,) = [finding for finding in store.findings() if finding.kind == "training_failed"]
+    assert finding.subject == "s1"
+    assert finding.message.endswith("ended with exit code 1; its standard error ends: no GPU is free")
+    assert finding.count >= 3
+    assert set(served(path, WARM_DAYS, 0)) == {"0-6-0"}
+    assert set(served(path, WARM_DAYS, 1)) == {"naive"}
+    store.close()
+
+
+@pytest.mark.slow
+def test_a_daemon_killed_while_it_waits_for_a_webhook_asks_again_under_the_same_id(tmp_path: Path) -> None:
+    is_hanging = True
+
+    def answer(asked: Asked) -> Answer:
+        if is_hanging:
+            return Answer(202, {"poll": "/later"}, headers={"Retry-After": "0"})
+        return Answer(content={"version": f"gpu-{asked.headers['idempotency-key']}"})
+
+    with receiving(answer) as receiver:
+        path = prepare(tmp_path / "killed", EXTERNAL.format(url=receiver.url))
+        outcomes(path, 0, WARM_DAYS)
+        process = start(path)
+        until = time.monotonic() + 60
+        while not receiver.asked and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+        before = {asked.headers["idempotency-key"] for asked in receiver.asked if asked.method == "POST"}
+        is_hanging = False
+        first = len(receiver.asked)
+        run(path)
+        after = [asked.headers["idempotency-key"] for asked in receiver.asked[first:]]
+    assert before
+    assert before <= set(after)
+    assert sorted(after) == [f"train-{i}-6-0" for i in range(3)]
+    store = opened(path)
+    assert [version.family for version in store.versions()] == [f"external:gpu-train-{i}-6-0" for i in range(3)]
+    store.close()
+
+
+@pytest.mark.slow
+def test_forecasts_that_come_before_any_observation_wait_for_them(tmp_path: Path) -> None:
+    path = prepare(tmp_path / "early", "model: {name: external}")
+    forecasts(path, 0, {"prod-1": 0.1})
+    run(path)
+    store = opened(path)
+    assert store.files() == []
+    store.close()
+    outcomes(path, 0, 1)
+    run(path)
+    store = opened(path)
+    assert [file.path for file in store.files()] == ["day-000-a-forecasts.csv", "day-000-b-outcomes.csv"]
+    assert {found.reason for found in store.rejected()} == {RejectReason.UNKNOWN_STREAM}
+    store.close()
