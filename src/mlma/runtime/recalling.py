@@ -56,7 +56,7 @@ def recall(control: Control, scores: BatchScores, batch: int) -> Results:
         results.versions.append(replace(version, role=Role.REJECTED))
         decision = _decided(control, scores, version, batch, step)
         results.decisions.append(
-            replace(decision, action=Action.REJECT, proposed=Action.REJECT, reason=Reason.TRAINING_FAILED, note=note)
+            replace(decision, action=Action.REJECT, proposed=Action.REJECT, reason=Reason.NOT_BETTER, note=note)
         )
         control.pools.leave(version.stream_id, [version.id])
     return results

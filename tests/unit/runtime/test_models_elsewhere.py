@@ -8,9 +8,11 @@ import pytest
 from mlma.adapters.hooks.making import hook_of
 from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase, Reason, RejectReason, RequestKind, Role
 from mlma.core.hooks import HookKind, HookSettings
+from mlma.core.life_table import State
 from mlma.core.rows import Rows
 from mlma.core.settings import EXTERNAL, AdmissionSettings, Serve
 from mlma.runtime.control import EngineSettings
+from mlma.runtime.pool_view import StreamPool, stream_pool
 from tests.unit.runtime import hook_functions
 from tests.unit.runtime.memory_fleet import (
     ANCHOR,
@@ -77,6 +79,11 @@ def day_by_day(life: Life, until: int, versions: dict[int, dict[str, float]]) ->
             life.take(forecasts_of(life.y, day, now), path=f"day-{day:03d}-forecasts")
         life.until(day + 1)
     return life
+
+
+def pool_of(life: Life) -> StreamPool:
+    """What `mlma versions s000` shows."""
+    return stream_pool(life.store, life.history, life.settings.schedule, life.store.streams()[0], n_shards=1)
 
 
 # trained elsewhere, forecast here
@@ -252,7 +259,10 @@ def test_a_candidate_whose_forecasts_never_come_is_given_up_at_its_deadline() ->
     (version,) = [version for version in life.versions("s000") if version.id == asked["version"]]
     assert version.role is Role.REJECTED
     (rejected,) = life.decisions("s000", action=Action.REJECT)
-    assert (rejected.batch, rejected.reason) == (52, Reason.TRAINING_FAILED)
+    assert (rejected.batch, rejected.reason) == (52, Reason.NOT_BETTER)
+    pool = {row.member: row for row in pool_of(life).rows}
+    assert pool[version.id].state is State.REJECTED
+    assert pool[version.id].came == "requested, in_shadow as prod-0-43-0"
     assert rejected.note == "none of its forecasts has arrived within 8 batches (external:prod-0-43-0)"
 
 
