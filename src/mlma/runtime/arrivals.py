@@ -1,6 +1,6 @@
 """Forecasts that were made elsewhere and have arrived, of one shard's streams: looked up by stream, version and slot.
 
-A cache, like the rings: it holds what the last closed batch and later slots got, and is read again from the history.
+A cache, like the rings: it holds what is still to be issued, and is read again from the history.
 """
 
 from dataclasses import dataclass, field
@@ -72,20 +72,22 @@ class Arrivals:
             made[self._slot[lo:hi] - first] = self._forecast[lo:hi]
         return made
 
-    def versions(self, stream_id: int, before: int) -> tuple[str, ...]:
-        """Versions of a stream with a forecast that is still kept of a slot before ``before``, the newest first.
+    def versions(self, stream_ids: Ints, first: int, before: int) -> dict[int, tuple[str, ...]]:
+        """Versions with a forecast of the slots ``first .. before - 1``, by stream, the newest first.
 
-        The newest is the one whose latest forecast came last; of equal ones the one that reaches furthest.
+        The newest is the one whose latest forecast came last; of equal ones the one that reaches furthest. They are
+        read from the history: nobody asks but trainings.
         """
-        lo, hi = np.searchsorted(self._pair, [stream_id << CODE_BITS, (stream_id + 1) << CODE_BITS])
-        names = {code: name for name, code in self._codes.items()}
-        newest: dict[str, tuple[int, int]] = {}
-        for pair, seq, slot in zip(self._pair[lo:hi], self._from[lo:hi], self._slot[lo:hi], strict=True):
-            if slot >= before:
-                continue
-            name = names[int(pair) & ((1 << CODE_BITS) - 1)]
-            newest[name] = max(newest.get(name, (0, 0)), (int(seq), int(slot)))
-        return tuple(sorted(newest, key=lambda name: (*newest[name], name), reverse=True))
+        newest: dict[int, dict[str, tuple[int, int]]] = {}
+        for seq, block in self.history.arrived(self.shard, after_seq=0, up_to_seq=self.seq, first_slot=max(0, first)):
+            at = np.flatnonzero(np.isin(block.stream_id, stream_ids) & (block.slot < before))
+            for stream_id, slot, code in zip(block.stream_id[at], block.slot[at], block.version[at], strict=True):
+                known = newest.setdefault(int(stream_id), {})
+                known[block.versions[code]] = max(known.get(block.versions[code], (0, 0)), (seq, int(slot)))
+        return {
+            stream_id: tuple(sorted(known, key=lambda name: (*known[name], name), reverse=True))
+            for stream_id, known in newest.items()
+        }
 
     def _write(self, seq: int, block: ArrivedBlock) -> None:
         block = block.part(~self.has(block))

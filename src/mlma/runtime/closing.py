@@ -58,8 +58,10 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     )
     n_rows = clean_rows.without_excluded(control, scores.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
     now_is = control.circumstances(n_rows, scores.last_slot, suspicious, batch)
+    failed = served & scores.fallback
     if settings.model.name == EXTERNAL:
-        now_is = replace(now_is, missing=served & (scores.fallback | control.pools.leaderless(scores.members)))
+        failed |= served & control.pools.leaderless(scores.members)  # in a blend the others serve
+        now_is = replace(now_is, missing=failed)
     guarded = guards.guard(proposal, now_is)
     block = DecisionBlock(
         batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=scores.stream_id, action=guarded.action,
@@ -77,7 +79,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     members = np.where(suspicious[:, None], np.nan, scores.members)
     learned = np.where(suspicious[:, None, None], 0.0, scores.recalibration)
     control.history.append_pool(control.pools.close(batch, members, learned, trained))
-    findings = _findings(control, scores, served, batch, now)
+    findings = _findings(control, scores, served & ~failed, batch, now)
     recalled = recalling.recall(control, scores, batch)
     control.store.record(
         Commit(
@@ -96,8 +98,8 @@ def _serving_ids(control: Control) -> tuple[str, ...]:
     return tuple(line[-1] if (line := lines.get(i)) else NAIVE for i in range(control.fleet.n_streams))
 
 
-def _findings(control: Control, scores: BatchScores, served: Bools, batch: int, now: datetime) -> list[Finding]:
-    """Streams that fell silent or send faults, or no longer do, and champions that recovered."""
+def _findings(control: Control, scores: BatchScores, forecast: Bools, batch: int, now: datetime) -> list[Finding]:
+    """Streams that fell silent or send faults, or no longer do, and champions that recovered: those that forecast in the batch."""
     fleet, schedule = control.fleet, control.settings.schedule
     known = OpenFindings(control.store, now)
     # The rings forget what is too old, so a stream that died long ago may look as if it had never spoken.
@@ -119,7 +121,7 @@ def _findings(control: Control, scores: BatchScores, served: Bools, batch: int, 
         found.append(known.seen("suspicious_data", fleet.streams[stream_id].name, message))
     is_sound = np.isfinite(scores.odd_share) & ~scores.suspicious
     for kind, is_over in (
-        ("stream_silent", ~silent), ("model_failed", served & ~scores.fallback), ("suspicious_data", is_sound),
+        ("stream_silent", ~silent), ("model_failed", forecast), ("suspicious_data", is_sound),
     ):  # fmt: skip
         for name in known.subjects(kind):
             stream_id = fleet.ids.get(name, -1)

@@ -150,7 +150,7 @@ class Shard:
                 rings.outcomes.write(block.stream_id // spec.n_shards, block.slot, block.y)
             self._seq = position.seq
         if spec.model.name == EXTERNAL:
-            self._arrivals.sync(position.seq, max(0, spec.schedule.first_slot(position.batch)))
+            self._arrivals.sync(position.seq, rings.issued_until)
         return rings.issued_until
 
     def checkpoint(self) -> None:
@@ -362,13 +362,16 @@ class Shard:
         start = origin - self._features.lookback - schedule.train_window
         rows = stream_ids // self.spec.n_shards
         y = rings.outcomes.window(start, origin, rows)
+        arrived = {}
+        if self.spec.model.name == EXTERNAL:
+            arrived = self._arrivals.versions(stream_ids, origin - schedule.batch, origin)
         return [
             Window(
                 stream_id=int(stream_id),
                 start=start,
                 y=y[i],
                 forecast=rings.last_forecast[row].copy(),
-                arrived=self._arrivals.versions(int(stream_id), before=origin),
+                arrived=arrived.get(int(stream_id), ()),
             )
             for i, (stream_id, row) in enumerate(zip(stream_ids, rows, strict=True))
         ]

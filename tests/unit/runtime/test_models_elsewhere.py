@@ -10,7 +10,7 @@ from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase,
 from mlma.core.hooks import HookKind, HookSettings
 from mlma.core.life_table import State
 from mlma.core.rows import Rows
-from mlma.core.settings import EXTERNAL, AdmissionSettings, Serve
+from mlma.core.settings import EXTERNAL, AdmissionSettings, Evergreen, Serve
 from mlma.runtime.control import EngineSettings
 from mlma.runtime.pool_view import StreamPool, stream_pool
 from tests.unit.runtime import hook_functions
@@ -205,6 +205,20 @@ def test_missing_forecasts_are_not_invented_and_train_nobody() -> None:
     assert hook_functions.ASKED == []
     day_by_day(life, 49, {47: {"prod-1": 0.01}})
     assert not life.open_findings("model_failed")
+
+
+def test_in_a_blend_missing_forecasts_leave_the_rest_of_the_pool_to_serve_and_train_nobody() -> None:
+    settings = external("test", serve=Serve.BLEND, evergreen=(Evergreen.MEDIAN,))
+    life = day_by_day(Life(demand(1, 50), settings, hook=hook_of(hook("named"))), 46, {FIRST: {"prod-1": 0.01}})
+    life.until(48)
+    (finding,) = life.open_findings("model_failed").values()
+    assert finding.message.endswith("24 of 24 forecasts of prod-1 had not arrived in time; the rest of the pool serves")
+    for batch in (46, 47):
+        judged = life.batch("s000", batch)
+        assert judged.mean_loss > 0.03 * life.y.mean()  # somebody has forecast, and worse than the one that is missing
+        assert judged.held_by is (Hold.FORECASTS_MISSING if judged.proposed is Action.RETRAIN else Hold.NOTHING)
+    assert not life.decisions("s000", action=Action.RETRAIN)
+    assert hook_functions.ASKED == []
 
 
 def test_forecasts_that_come_late_or_after_their_outcomes_are_refused_by_name() -> None:
