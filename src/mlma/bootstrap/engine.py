@@ -36,20 +36,15 @@ def check_replayable(settings: "Settings") -> None:
 
 def executor_of(settings: "Settings", n_shards: int) -> "Executor":
     """Executor that the settings name, not opened yet; with no shards it only trains."""
+    wanted, concurrent = settings.executor.workers, settings.life.budget_concurrent
+    workers = cores() if wanted == "auto" else int(wanted)
     if settings.executor.kind == "inline":
         from mlma.runtime.executors import InlineExecutor
 
-        workers = settings.executor.workers
-        return InlineExecutor(n_shards, n_hooks=cores() if workers == "auto" else int(workers))
+        return InlineExecutor(n_shards, n_hooks=min(workers, concurrent or workers))
     from mlma.runtime.ray_executor import RayExecutor
 
-    workers = settings.executor.workers
-    return RayExecutor(
-        n_shards,
-        address=settings.executor.address,
-        n_workers=cores() if workers == "auto" else int(workers),
-        concurrent=settings.life.budget_concurrent,
-    )
+    return RayExecutor(n_shards, address=settings.executor.address, n_workers=workers, concurrent=concurrent)
 
 
 def engine_settings(settings: "Settings", schedule: Schedule) -> "EngineSettings":

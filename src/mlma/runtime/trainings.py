@@ -12,14 +12,13 @@ import numpy as np
 
 from mlma.core import losses, overrides, promotion
 from mlma.core.blocks import Bools
-from mlma.core.decisions import Action, EffectKind, EffectStatus, Hold, OverrideKind, Phase, Reason, Role
+from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase, Reason, Role
 from mlma.core.promotion import Proof
 from mlma.core.records import Decision, Effect, Finding, Version
 from mlma.core.settings import Serve
-from mlma.models.external import version_name
 from mlma.runtime.control import Control, Results
 from mlma.runtime.findings import OpenFindings
-from mlma.runtime.hook_call import HookCall
+from mlma.runtime.hook_orders import call_of, version_id
 from mlma.runtime.shard import Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome
 from mlma.runtime.training_budget import TrainingQueue
@@ -119,24 +118,7 @@ class Trainings:
             skipped=under_way.skipped,
             schedule=schedule,
             model=self._control.settings.model,
-            call=self._call(under_way) if self._control.trains_elsewhere else None,
-        )
-
-    def _call(self, under_way: Underway) -> HookCall:
-        control, effect = self._control, under_way.effect
-        champion = control.fleet.champion(effect.stream_id)
-        known = [version_name(version.family) for version in control.store.versions(stream_id=effect.stream_id)]
-        return HookCall(
-            hook=control.hook,
-            id=effect.id,
-            attempt=effect.attempts + 1,
-            version=_version_id(effect),
-            reason=effect.reason,
-            stream=control.fleet.streams[effect.stream_id],
-            serving=(version_name(champion.family) or "") if champion else "",
-            known=tuple(name for name in known if name is not None),
-            arrived=under_way.window.arrived,
-            deadline_at=effect.deadline_at,
+            call=call_of(self._control, under_way.effect, window) if self._control.trains_elsewhere else None,
         )
 
     # finishing
@@ -185,7 +167,7 @@ class Trainings:
     def _version(self, under_way: Underway, outcome: TrainingOutcome, role: Role) -> Version:
         effect = under_way.effect
         return Version(
-            id=_version_id(effect),
+            id=version_id(effect),
             stream_id=effect.stream_id,
             batch=effect.batch,
             role=role,
@@ -287,7 +269,7 @@ class Trainings:
             mean_loss=proof.candidate_loss if proof else float("nan"),
             adaptive_mean=proof.champion_loss if proof else float("nan"),
             effect=-proof.gain if proof else float("nan"),
-            version_id=_version_id(effect),
+            version_id=version_id(effect),
             note=note or (str(proof) if proof else ""),
         )
 
@@ -330,8 +312,3 @@ class Trainings:
             return
         results.bucket = self._queue.settled(results.effects)
         self._control.commit(results)
-
-
-def _version_id(effect: Effect) -> str:
-    """Id of the version that a training makes."""
-    return effect.id.removeprefix(f"{EffectKind.TRAIN}-")

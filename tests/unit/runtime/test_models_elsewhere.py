@@ -181,6 +181,15 @@ def test_the_new_version_shadows_the_champion_and_serves_once_it_did_better() ->
     assert (promoted.batch, promoted.reason) == (46, Reason.DID_BETTER)
 
 
+def test_when_only_the_new_version_goes_on_forecasting_it_serves_after_its_first_batch() -> None:
+    life = day_by_day(Life(demand(1, 50), external(), hook=hook_of(hook("named"))), 46, {FIRST: {"prod-1": 0.1}})
+    day_by_day(life, 47, {46: {"prod-0-44-0": 0.2}})
+    assert life.champion("s000") == "0-44-0"
+    day_by_day(life, 48, {46: {"prod-0-44-0": 0.2}})
+    y = life.y[0, 47 * HOURS : 48 * HOURS]
+    assert life.batch("s000", 47).mean_loss == pytest.approx(0.2 * y.mean())
+
+
 def test_in_a_blend_what_arrives_takes_part_by_its_losses() -> None:
     settings = external("never", serve=Serve.BLEND)
     life = day_by_day(Life(demand(1, 52), settings, hook=hook_of(hook("named"))), 50, {FIRST: {"prod-1": 0.01}})
