@@ -99,7 +99,13 @@ def _serving_ids(control: Control) -> tuple[str, ...]:
 
 
 def _findings(control: Control, scores: BatchScores, forecast: Bools, batch: int, now: datetime) -> list[Finding]:
-    """Streams that fell silent or send faults, or no longer do, and champions that recovered: those that forecast in the batch."""
+    """Streams that fell silent or send faults, or no longer do, and champions that recovered.
+
+    Parameters
+    ----------
+    forecast
+        Shape (streams,), whether the champion forecast the batch.
+    """
     fleet, schedule = control.fleet, control.settings.schedule
     known = OpenFindings(control.store, now)
     # The rings forget what is too old, so a stream that died long ago may look as if it had never spoken.

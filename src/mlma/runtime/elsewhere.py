@@ -11,7 +11,7 @@ from mlma.models.elsewhere import received
 from mlma.models.external import ExternalForecaster
 from mlma.models.features import Features
 from mlma.models.forecaster import checked_forecasts
-from mlma.runtime.hook_call import HookCall, request_of
+from mlma.runtime.hook_call import HookCall, request_of, sound
 from mlma.runtime.training import TrainingJob, TrainingOutcome, train
 
 
@@ -73,8 +73,13 @@ def _named(reply: HookReply, call: HookCall) -> str:
 def _version(job: TrainingJob, name: str, cost_s: float) -> TrainingOutcome:
     """Outcome that is known by the name of a version."""
     made = ExternalForecaster(name)
-    n_rows = int(np.isfinite(job.y[job.first - job.start : job.last - job.start]).sum())
-    return TrainingOutcome(key=job.key, family=made.family, blob=made.to_bytes(), n_rows=n_rows, cpu_s=cost_s)
+    return TrainingOutcome(key=job.key, family=made.family, blob=made.to_bytes(), n_rows=_n_rows(job), cpu_s=cost_s)
+
+
+def _n_rows(job: TrainingJob) -> int:
+    """Outcomes that can be learned from."""
+    targets = slice(job.first - job.start, job.last - job.start)
+    return int((np.isfinite(sound(job.y, job.schedule)) & ~job.skipped)[targets].sum())
 
 
 def _received(job: TrainingJob, reply: HookReply, cost_s: float) -> TrainingOutcome:
@@ -85,16 +90,16 @@ def _received(job: TrainingJob, reply: HookReply, cost_s: float) -> TrainingOutc
     origin = job.start + len(job.y)
     is_proof = job.last < origin
     first = job.last if is_proof else origin - job.schedule.horizon
-    X = Features(job.schedule).build(job.y[None], start=job.start, first=first, last=origin)[0]
+    y = sound(job.y, job.schedule)
+    X = Features(job.schedule).build(y[None], start=job.start, first=first, last=origin)[0]
     made = checked_forecasts(model.predict(X), origin - first)
     if not np.isfinite(made).any():
         raise HookError(f"reply: artifact: none of its {len(made)} newest forecasts is finite")
-    target = job.y[job.first - job.start : job.last - job.start]
     return TrainingOutcome(
         key=job.key,
         family=model.family,
         blob=b"" if is_proof else blob,
         held_out=made if is_proof else None,
-        n_rows=int(np.isfinite(target).sum()),
+        n_rows=_n_rows(job),
         cpu_s=cost_s,
     )

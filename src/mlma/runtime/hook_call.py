@@ -11,6 +11,8 @@ from mlma.core.decisions import Reason
 from mlma.core.hooks import CONTRACT
 from mlma.core.records import Stream
 from mlma.core.robust import wild
+from mlma.core.schedule import Schedule
+from mlma.core.suspicion import faults
 from mlma.runtime.ports import Hook
 
 if TYPE_CHECKING:
@@ -51,14 +53,22 @@ class HookCall:
     deadline_at: datetime
 
 
+def sound(y: Floats, schedule: Schedule) -> Floats:
+    """Window of one stream, shape (n,), without what is no example, neither as a target nor in a feature."""
+    window = y[None]
+    strange = wild(window) | faults(window, batch=schedule.batch, season=schedule.season)
+    made: Floats = np.where(strange, np.nan, window)[0]
+    return made
+
+
 def request_of(job: "TrainingJob", call: HookCall) -> dict[str, object]:
     """Request for a training, in JSON's types.
 
-    The window ends before ``last``: what a proof holds out is not in it. Values of excluded periods, and wild ones, are
-    missing.
+    The window ends before ``last``: what a proof holds out is not in it. Values of excluded periods, wild ones and
+    faults are missing.
     """
     schedule, end = job.schedule, job.last - job.start
-    y = np.where(wild(job.y) | job.skipped, np.nan, job.y)[:end]
+    y = np.where(job.skipped, np.nan, sound(job.y, schedule))[:end]
     is_proof = job.last < job.start + len(job.y)
     horizon = schedule.horizon
     return {

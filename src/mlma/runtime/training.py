@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlma.core.blocks import Bools, Floats
-from mlma.core.robust import wild
 from mlma.core.schedule import Schedule
 from mlma.core.settings import ModelSettings
-from mlma.core.suspicion import faults
 from mlma.models import registry
 from mlma.models.features import Features
 from mlma.models.forecaster import checked_forecasts
-from mlma.runtime.hook_call import HookCall
+from mlma.runtime.hook_call import HookCall, sound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +72,7 @@ def train(job: TrainingJob) -> TrainingOutcome:
 def _fit(job: TrainingJob, began: float) -> TrainingOutcome:
     features = Features(job.schedule)
     origin = job.start + len(job.y)
-    schedule = job.schedule
-    y = job.y[None]
-    strange = wild(y) | faults(y, batch=schedule.batch, season=schedule.season)
-    y = np.where(strange, np.nan, y)[0]  # neither as a target nor in a feature is it an example
+    y = sound(job.y, job.schedule)
     X = features.build(y[None, :], start=job.start, first=job.first, last=origin)[0]
     n_fit = job.last - job.first
     target = y[job.first - job.start : job.last - job.start]
