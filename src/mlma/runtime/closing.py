@@ -78,9 +78,10 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     trained = (guarded.action != ACTION_CODE[Action.KEEP]) & (not settings.life.has_budget)
     members = np.where(suspicious[:, None], np.nan, scores.members)
     learned = np.where(suspicious[:, None, None], 0.0, scores.recalibration)
+    overdue = recalling.retire(control, scores.members, batch)
     control.history.append_pool(control.pools.close(batch, members, learned, trained))
     findings = _findings(control, scores, served & ~failed, batch, now)
-    recalled = recalling.recall(control, scores, batch)
+    recalled = recalling.recall(control, scores, batch, overdue)
     control.store.record(
         Commit(
             cursor=batch, block=block, effects=effects, findings=findings, certificate=verdicts.certificate,

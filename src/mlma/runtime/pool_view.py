@@ -248,4 +248,7 @@ def why_it_went(
         by = min(undone, key=lambda d: abs(d.decided_at - after.at), default=None)
         return f"rolled back: {by.note}" if by else "rolled back by an engineer"
     when = "" if left is None else f" after batch {left}"
-    return f"left the pool{when}: a newer version took its seat"
+    why = "a newer version took its seat"
+    if version_name(version.family) is not None:
+        why += ", or its forecasts did not come any more"
+    return f"left the pool{when}: {why}"

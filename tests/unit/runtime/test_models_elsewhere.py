@@ -286,7 +286,30 @@ def test_a_candidate_whose_forecasts_never_come_is_given_up_at_its_deadline() ->
     pool = {row.member: row for row in pool_of(life).rows}
     assert pool[version.id].state is State.REJECTED
     assert pool[version.id].came == "requested, in_shadow as prod-0-43-0"
-    assert rejected.note == "none of its forecasts has arrived within 8 batches (external:prod-0-43-0)"
+    assert rejected.note == "none of its forecasts has arrived: after 8 batches it is given up (external:prod-0-43-0)"
+
+
+@pytest.mark.parametrize("serve", [Serve.BLEND, Serve.CHAMPION])
+def test_a_version_that_is_not_delivered_any_more_leaves_the_pool_and_a_restart_leaves_it_out(serve: Serve) -> None:
+    def lived(*, restarts: bool) -> Life:
+        life = Life(demand(1, 60), external("never", serve=serve), hook=hook_of(hook("named")))
+        day_by_day(life, 44, {FIRST: {"prod-1": 0.1}})
+        life.request(RequestKind.RETRAIN, "s000")
+        for day in range(44, 55):
+            day_by_day(life, day + 1, {44: {"prod-0-43-0": 0.01}})
+            if restarts:
+                life.open()
+        return life
+
+    life, again = lived(restarts=False), lived(restarts=True)
+    assert outcome(again.store) == outcome(life.store)
+    for batch in range(FIRST + 1, 55):
+        one, other = (found.history.pool(batch) for found in (life, again))
+        assert one is not None
+        assert other is not None
+        assert one.members == other.members
+        np.testing.assert_array_equal(one.recent, other.recent)
+        assert (f"0-{FIRST}-0" in one.members) == (batch < FIRST + 9)
 
 
 def test_without_a_hook_an_engineer_brings_a_new_version_in() -> None:
