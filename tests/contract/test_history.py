@@ -9,7 +9,15 @@ import pytest
 
 from mlma.adapters.history import ParquetHistory
 from mlma.adapters.memory_history import MemoryHistory
-from mlma.core.blocks import ForecastBlock, LossBlock, MemberBlock, ObservationBlock, PoolBlock, RefitBlock
+from mlma.core.blocks import (
+    ArrivedBlock,
+    ForecastBlock,
+    LossBlock,
+    MemberBlock,
+    ObservationBlock,
+    PoolBlock,
+    RefitBlock,
+)
 from mlma.core.errors import StoreError
 from mlma.runtime.ports import History
 
@@ -282,3 +290,33 @@ def test_what_evergreen_members_learned_comes_back_as_it_was(history):
     assert_same_block(history.refit(1, 5), learned)
     assert history.refit(1, 4) is None
     assert history.refit(0, 5) is None
+
+
+def arrived(slots, version="prod-1"):
+    slots = np.asarray(slots, dtype=np.int64)
+    nobody = np.zeros(len(slots), dtype=np.int64)
+    return ArrivedBlock(stream_id=nobody, slot=slots, forecast=slots + 0.5, version=nobody, versions=(version,))
+
+
+def read_arrived(history, after=0, up_to=99, first=0):
+    return [
+        (seq, block.slot.tolist(), block.forecast.tolist(), [block.versions[code] for code in block.version])
+        for seq, block in history.arrived(0, after_seq=after, up_to_seq=up_to, first_slot=first)
+    ]
+
+
+def test_forecasts_made_elsewhere_come_back_in_order_of_seq_within_the_asked_range(history):
+    for seq, slots, version in ((3, [5, 6], "b"), (1, [4], "a"), (2, [1, 9], "a")):
+        history.append_arrived(seq, 0, arrived(slots, version))
+    everything = [(1, [4], [4.5], ["a"]), (2, [1, 9], [1.5, 9.5], ["a"] * 2), (3, [5, 6], [5.5, 6.5], ["b"] * 2)]
+    assert read_arrived(history) == everything
+    assert read_arrived(history, after=1, up_to=2) == everything[1:2]
+    assert read_arrived(history, first=5) == [(2, [9], [9.5], ["a"]), everything[2]]
+    assert history.arrived(1, after_seq=0, up_to_seq=9, first_slot=0) == []
+
+
+def test_forecasts_of_files_that_were_never_recorded_are_discarded(history):
+    for seq in (1, 2, 2, 3):
+        history.append_arrived(seq, 0, arrived([seq]))
+    history.discard_observations_after(1)
+    assert [seq for seq, *_ in read_arrived(history)] == [1]

@@ -121,7 +121,7 @@ def test_every_json_block_is_json() -> None:
 def test_every_csv_block_is_read_as_data(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_text(block.body, encoding="utf-8")
-    rows = read_file(path, ColumnMapping())
+    rows = read_file(path, ColumnMapping(forecast="forecast", version="version"))
     assert len(rows) == len(list(csv.DictReader(io.StringIO(block.body))))
     assert not rows.time_text
     assert not rows.y_text

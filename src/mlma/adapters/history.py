@@ -27,6 +27,7 @@ from mlma.adapters.parquet_files import (
     write,
 )
 from mlma.core.blocks import (
+    ArrivedBlock,
     ForecastBlock,
     LossBlock,
     MemberBlock,
@@ -37,6 +38,7 @@ from mlma.core.blocks import (
 
 OBSERVATIONS, FORECASTS, LOSSES = "observations", "forecasts", "losses"
 MEMBERS, POOLS, ACCOUNTS, REFITS = "members", "pools", "accounts", "refits"
+ARRIVED = "arrived"
 
 DIGITS = 12
 """Of the numbers in file names, so that names sort like numbers."""
@@ -46,7 +48,8 @@ DIGITS = 12
 class ParquetHistory:
     """``root/<kind>/shard=K/<key>.parquet``, zstd, readable by any Parquet tool.
 
-    Kinds are observations, forecasts, losses, members, pools and accounts (all of them in shard 0) and refits.
+    Kinds are observations, arrived (forecasts made elsewhere), forecasts, losses, members, pools and accounts (all of
+    them in shard 0) and refits.
     """
 
     root: Path
@@ -72,12 +75,41 @@ class ParquetHistory:
         return found
 
     def discard_observations_after(self, seq: int) -> None:
-        """Remove observations of later files, in all shards, and what a crash left half written."""
-        for folder in sorted((self.root / OBSERVATIONS).glob("shard=*")):
+        """Remove what later files brought, in all shards, and what a crash left half written."""
+        for folder in sorted(f for kind in (OBSERVATIONS, ARRIVED) for f in (self.root / kind).glob("shard=*")):
             for path in folder.iterdir():
                 if path.name.endswith(".tmp") or (path.suffix == ".parquet" and numbers(path)[0] > seq):
                     path.unlink(missing_ok=True)
             sync_directory(folder)
+
+    def append_arrived(self, seq: int, shard: int, block: ArrivedBlock) -> None:
+        """Store the forecasts made elsewhere that file ``seq`` brought for a shard. Raises StoreError."""
+        table = pa.table(
+            {
+                "stream_id": block.stream_id,
+                "slot": block.slot,
+                "forecast": block.forecast,
+                "version": name_column(block.version, block.versions),
+            }
+        )
+        write(self._path(ARRIVED, shard, seq, int(block.slot.max(initial=0))), table)
+
+    def arrived(self, shard: int, *, after_seq: int, up_to_seq: int, first_slot: int) -> list[tuple[int, ArrivedBlock]]:
+        """Return (seq, block) in order of seq, without earlier slots and empty blocks. Raises StoreError."""
+        found = []
+        for (seq, last_slot), path in self._files(ARRIVED, shard):
+            if after_seq < seq <= up_to_seq and last_slot >= first_slot:
+                table = read(path, pc.field("slot") >= first_slot)
+                version, versions = code_column(table, "version")
+                block = ArrivedBlock(
+                    stream_id=ints(table, "stream_id"),
+                    slot=ints(table, "slot"),
+                    forecast=floats(table, "forecast"),
+                    version=version,
+                    versions=versions,
+                )
+                found.append((seq, block))
+        return found
 
     def append_forecasts(self, shard: int, block: ForecastBlock) -> None:
         """Store forecasts of a run of origins. Raises StoreError."""

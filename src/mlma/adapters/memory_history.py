@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mlma.core.blocks import (
+    ArrivedBlock,
     Bools,
     ForecastBlock,
     Ints,
@@ -24,6 +25,7 @@ class MemoryHistory:
     """Fulfils the History port; blocks are kept, not copied."""
 
     _observations: dict[int, dict[int, ObservationBlock]] = field(default_factory=dict)
+    _arrived: dict[int, dict[int, ArrivedBlock]] = field(default_factory=dict)
     _forecasts: dict[int, dict[tuple[int, int], ForecastBlock]] = field(default_factory=dict)
     _losses: dict[int, dict[int, LossBlock]] = field(default_factory=dict)
     _members: dict[int, dict[tuple[int, int], MemberBlock]] = field(default_factory=dict)
@@ -48,10 +50,23 @@ class MemoryHistory:
         return found
 
     def discard_observations_after(self, seq: int) -> None:
-        """Forget observations of later files, in all shards."""
-        for blocks in self._observations.values():
-            for later in [key for key in blocks if key > seq]:
-                del blocks[later]
+        """Forget what later files brought, in all shards."""
+        for shards in (self._observations, self._arrived):
+            for blocks in shards.values():
+                for later in [key for key in blocks if key > seq]:
+                    del blocks[later]
+
+    def append_arrived(self, seq: int, shard: int, block: ArrivedBlock) -> None:
+        """Keep the forecasts made elsewhere that file ``seq`` brought for a shard."""
+        self._arrived.setdefault(shard, {})[seq] = block
+
+    def arrived(self, shard: int, *, after_seq: int, up_to_seq: int, first_slot: int) -> list[tuple[int, ArrivedBlock]]:
+        """Return (seq, block) in order of seq, without earlier slots and empty blocks."""
+        found = []
+        for seq, block in sorted(self._arrived.get(shard, {}).items()):
+            if after_seq < seq <= up_to_seq and (block.slot >= first_slot).any():
+                found.append((seq, block.part(block.slot >= first_slot)))
+        return found
 
     def append_forecasts(self, shard: int, block: ForecastBlock) -> None:
         """Keep forecasts of a run of origins."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlma.bootstrap.engine import engine_settings, executor_of
+from mlma.bootstrap.engine import check_replayable, engine_settings, executor_of
 
 if TYPE_CHECKING:
     from mlma.config import Settings
@@ -137,6 +137,7 @@ def _replayed(
     from mlma.runtime.engine import Engine
     from mlma.runtime.serving import Memo
 
+    check_replayable(settings)
     registry.check(settings.model.to_core())
     settings = _with_first_versions(settings)
     source, frequency = settings.source, settings.schedule.frequency

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlma.bootstrap.engine import make_engine
 from mlma.bootstrap.state import clock, notifier, open_state
+from mlma.core.settings import EXTERNAL
 
 if TYPE_CHECKING:
     from mlma.config import Settings
@@ -48,7 +49,9 @@ def run_daemon(settings: "Settings", *, once: bool = False) -> int:
     used_clock = clock()
 
     def engine_for(waiting: "Sequence[Rows]") -> "Engine | None":
-        times = [found for rows in waiting if (found := first_time(rows, settings.schedule.train_window))]
+        # What was forecast elsewhere says nothing about when the observations begin.
+        observed = [rows for rows in waiting if not rows.are_forecasts]
+        times = [found for rows in observed if (found := first_time(rows, settings.schedule.train_window))]
         return make_engine(state, settings, min(times, default=None), used_clock)
 
     daemon = Daemon(
@@ -61,6 +64,8 @@ def run_daemon(settings: "Settings", *, once: bool = False) -> int:
                 time=source.time_column,
                 value=source.value_column,
                 labels=source.label_columns,
+                forecast=source.forecast_column if settings.model.name == EXTERNAL else "",
+                version=source.version_column,
                 timezone=source.timezone,
             ),
             settle_s=settings.daemon.settle_s,

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlma.bootstrap.state import State, schedule_of
-from mlma.core.errors import StopDaemonError
+from mlma.core.errors import ConfigError, StopDaemonError
 from mlma.core.schedule import Schedule
+from mlma.core.settings import EXTERNAL
 from mlma.runtime.ports import Clock, ControlStore
 
 if TYPE_CHECKING:
@@ -24,21 +25,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_replayable(settings: "Settings") -> None:
+    """Raise ConfigError unless the forecasts of the settings' model can be made again."""
+    if settings.model.name == EXTERNAL:
+        raise ConfigError(
+            f"model.name = {EXTERNAL!r}: cannot be replayed, because its versions forecast elsewhere; expected a model "
+            "that is trained here, such as lightgbm (--model)"
+        )
+
+
 def executor_of(settings: "Settings", n_shards: int) -> "Executor":
     """Executor that the settings name, not opened yet; with no shards it only trains."""
+    wanted, concurrent = settings.executor.workers, settings.life.budget_concurrent
+    workers = cores() if wanted == "auto" else int(wanted)
     if settings.executor.kind == "inline":
         from mlma.runtime.executors import InlineExecutor
 
-        return InlineExecutor(n_shards)
+        return InlineExecutor(n_shards, n_hooks=min(workers, concurrent or workers))
     from mlma.runtime.ray_executor import RayExecutor
 
-    workers = settings.executor.workers
-    return RayExecutor(
-        n_shards,
-        address=settings.executor.address,
-        n_workers=cores() if workers == "auto" else int(workers),
-        concurrent=settings.life.budget_concurrent,
-    )
+    return RayExecutor(n_shards, address=settings.executor.address, n_workers=workers, concurrent=concurrent)
 
 
 def engine_settings(settings: "Settings", schedule: Schedule) -> "EngineSettings":
@@ -51,7 +57,7 @@ def engine_settings(settings: "Settings", schedule: Schedule) -> "EngineSettings
         model=settings.model.to_core(),
         testing=settings.testing.to_core(),
         life=settings.life.to_core(settings.schedule),
-        admission=settings.admission.to_core(settings.schedule),
+        admission=settings.admission.to_core(settings.schedule, awaits_forecasts=settings.model.name == EXTERNAL),
         policy=policy.parse(settings.policy),
     )
 
@@ -108,6 +114,7 @@ def make_engine(state: State, settings: "Settings", first: datetime | None, used
     """Engine over a state directory, opened; None while nothing is known about event time."""
     from mlma.adapters.artifacts import FileArtifacts
     from mlma.adapters.checkpoints import FileCheckpoints
+    from mlma.adapters.hooks.making import hook_of
     from mlma.models import registry
     from mlma.runtime.engine import Engine
 
@@ -123,6 +130,7 @@ def make_engine(state: State, settings: "Settings", first: datetime | None, used
         executor=executor_of(settings, int(state.store.meta()["n_shards"])),
         clock=used_clock,
         checkpoints=FileCheckpoints(state.path / "checkpoints"),
+        hook=hook_of(settings.model.hook.to_core()),
     )
     engine.open()
     return engine

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlma.bootstrap.engine import check_replayable
 from mlma.bootstrap.replay import policies_of, replayed
 from mlma.bootstrap.state import load_settings, open_state
 from mlma.core.durations import format_duration
@@ -57,6 +58,7 @@ def run_what_if(
             raise OperationError(f"{request.state} holds no observation yet: there is nothing to replay")
         span = replay_recorded.span_of(state.store, schedule, request.since)
         settings = _settings(request, schedule, span.first_slot)
+        check_replayable(settings)
         registry.check(settings.model.to_core())
         rows = replay_recorded.rows_of(state.store, state.history, schedule, span, n_shards=n_shards)
         found = replay_recorded.recorded(

@@ -23,7 +23,7 @@ def doctor(state: StateOption = STATE, config: ConfigOption = None, as_json: Jso
     from mlma import bootstrap
     from mlma.runtime import doctor as checks
 
-    found = [*checks.check_installation(), _config(config)]
+    found = [*checks.check_installation(), *_config(config)]
     try:
         opened = bootstrap.open_state(state)
     except MlmaError as error:
@@ -47,12 +47,14 @@ def doctor(state: StateOption = STATE, config: ConfigOption = None, as_json: Jso
         raise typer.Exit(Exit.NO)
 
 
-def _config(path: Path | None) -> "Check":
+def _config(path: Path | None) -> "list[Check]":
     from mlma.runtime.doctor import Check
+    from mlma.runtime.doctor_hook import check_hook
 
     where = str(path) if path else "defaults and environment"
     try:
-        settings(path)
+        found = settings(path)
     except MlmaError as error:
-        return Check(name="settings", ok=False, message=str(error), remedy=f"correct {where}, then: mlma config check")
-    return Check(name="settings", ok=True, message=where)
+        remedy = f"correct {where}, then: mlma config check"
+        return [Check(name="settings", ok=False, message=str(error), remedy=remedy)]
+    return [Check(name="settings", ok=True, message=where), *check_hook(found.model.hook.to_core())]

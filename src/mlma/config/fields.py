@@ -11,6 +11,9 @@ from mlma.core import policy
 from mlma.core.durations import EXPECTED, format_duration, parse_duration
 from mlma.core.errors import ConfigError
 
+IMPORT_PATH = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+"""What stands in a module, as ``package.module:name``."""
+
 
 class Section(BaseModel):
     """A part of the settings; unknown keys are refused."""
@@ -69,8 +72,10 @@ def _policy(value: str) -> str:
 
 
 def _model_name(value: str) -> str:
-    if not re.fullmatch(r"lightgbm|ridge|[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
-        raise ValueError("expected lightgbm, ridge or the import path MODULE:CLASS of a scikit-learn regressor")
+    if not re.fullmatch(rf"lightgbm|ridge|external|{IMPORT_PATH}", value):
+        raise ValueError(
+            "expected lightgbm, ridge, external or the import path MODULE:CLASS of a scikit-learn regressor"
+        )
     return value
 
 

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import AwareDatetime, Field, model_validator
 
 from mlma.config.fields import AnyDuration, Duration, ModelName, Section
+from mlma.config.hook import HookSection
 from mlma.core.durations import format_duration
 from mlma.core.errors import ConfigError
 from mlma.core.schedule import Schedule
@@ -120,11 +121,15 @@ class ScheduleSection(Section):
 class ModelSection(Section):
     """What a stream is forecast with."""
 
-    name: ModelName = Field(_MODEL.name, description="lightgbm, ridge or MODULE:CLASS of a scikit-learn regressor")
+    name: ModelName = Field(
+        _MODEL.name,
+        description="lightgbm, ridge, MODULE:CLASS of a scikit-learn regressor, or external: forecasts arrive in files",
+    )
     params: dict[str, object] = Field(
         default_factory=dict, description="parameters of the model by name; those not given keep mlma's defaults"
     )
     seed: int = Field(_MODEL.seed, ge=0, lt=2**31, description="seed of every training, from 0")
+    hook: HookSection = Field(HookSection(), description="trainings elsewhere")
 
     def to_core(self) -> ModelSettings:
         """Settings of the core."""
@@ -307,8 +312,18 @@ class AdmissionSection(Section):
     lateness: AnyDuration = Field(
         timedelta(0), description="event time that a batch is held open after its end for late rows, from 0s"
     )
+    forecast_wait: AnyDuration | None = Field(
+        None,
+        description="event time after an origin in which forecasts that were made elsewhere are waited for, from 0s to "
+        "the horizon; null: one slot",
+    )
 
-    def to_core(self, schedule: ScheduleSection) -> AdmissionSettings:
-        """Settings of the core."""
+    def to_core(self, schedule: ScheduleSection, *, awaits_forecasts: bool = False) -> AdmissionSettings:
+        """Settings of the core; nothing is waited for where forecasts are made here."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return AdmissionSettings(**{**values, "lateness": schedule.slots(self.lateness)})
+        wait = schedule.frequency if self.forecast_wait is None else self.forecast_wait
+        in_slots = {
+            "lateness": schedule.slots(self.lateness),
+            "forecast_wait": schedule.slots(wait) if awaits_forecasts else 0,
+        }
+        return AdmissionSettings(**{**values, **in_slots})

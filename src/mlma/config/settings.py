@@ -9,6 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mlma.config.fields import Count, Cron, PolicyText, Section, Zone
 from mlma.config.loop import AdmissionSection, LifeSection, ModelSection, ScheduleSection, TestingSection
+from mlma.core.durations import format_duration
+from mlma.core.hooks import HookKind
+from mlma.core.settings import EXTERNAL
 
 ENV_PREFIX = "MLMA_"
 ENV_DELIMITER = "__"
@@ -30,6 +33,14 @@ class SourceSection(Section):
     stream_column: str = Field("stream", min_length=1, description="column with the stream's name")
     time_column: str = Field("ts", min_length=1, description="column with the time")
     value_column: str = Field("y", min_length=1, description="column with the observed value")
+    forecast_column: str = Field(
+        "forecast",
+        min_length=1,
+        description="column with a forecast, in files without the value column; read with model.name external",
+    )
+    version_column: str = Field(
+        "version", min_length=1, description="column with the version that made the forecast; may be missing"
+    )
     label_columns: tuple[str, ...] = Field((), description="columns that become labels of the stream")
     timezone: Zone = Field("UTC", description="IANA zone of times without an offset")
 
@@ -119,7 +130,27 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if self.admission.lateness % self.schedule.frequency:
             raise ValueError("admission.lateness must be a whole number of slots of schedule.frequency")
+        self._check_elsewhere()
         return self
+
+    def _check_elsewhere(self) -> None:
+        """Raise ValueError where the settings about models elsewhere contradict others."""
+        wait, hook = self.admission.forecast_wait, self.model.hook
+        if wait is not None and (wait % self.schedule.frequency or wait > self.schedule.horizon):
+            raise ValueError(
+                f"admission.forecast_wait = {format_duration(wait)}: expected a whole number of slots of "
+                f"schedule.frequency, at most schedule.horizon = {format_duration(self.schedule.horizon)}"
+            )
+        if hook.kind is not HookKind.NONE and hook.timeout >= self.life.training_deadline:
+            raise ValueError(
+                f"model.hook.timeout = {format_duration(hook.timeout)}: expected less than life.training_deadline = "
+                f"{format_duration(self.life.training_deadline)}"
+            )
+        if self.model.name == EXTERNAL and self.life.proof:
+            raise ValueError(
+                "life.proof = true: expected false with model.name external, whose forecasts of the past would have "
+                "been made with its outcomes known"
+            )
 
     def show(self) -> dict[str, object]:
         """Return all settings as plain values, durations as text and secrets masked."""

@@ -169,41 +169,42 @@ def _judge(
     future = np.zeros(n, dtype=np.bool_)
     if now is not None:
         future = rows.time_us > (now + settings.future_tolerance - EPOCH) // US
-    no_number = _at(rows.y_text, n)
+    no_number = cells_at(rows.y_text, n)
 
     verdict = np.full(n, ADMIT, dtype=np.int8)
-    _mark(verdict, _at(rows.broken, n), RejectReason.UNREADABLE)
-    _mark(verdict, rows.stream_code < 0, RejectReason.BAD_STREAM)
-    _mark(verdict, ~timed, RejectReason.BAD_TIME)
+    mark(verdict, cells_at(rows.broken, n), RejectReason.UNREADABLE)
+    mark(verdict, rows.stream_code < 0, RejectReason.BAD_STREAM)
+    mark(verdict, ~timed, RejectReason.BAD_TIME)
     placed = (verdict == ADMIT) & ~off_grid & ~too_old & ~future
     verdict[(verdict == ADMIT) & np.isnan(rows.y) & ~no_number] = MISSING
-    _mark(verdict, off_grid, RejectReason.OFF_GRID)
-    _mark(verdict, too_old, RejectReason.TOO_OLD)
-    _mark(verdict, future, RejectReason.FUTURE)
-    _mark(verdict, no_number, RejectReason.NOT_A_NUMBER)
-    _mark(verdict, np.isinf(rows.y), RejectReason.NOT_FINITE)
-    center, scale = _gate(rows, verdict == ADMIT, known_id, state, settings)
-    _mark(verdict, _is_absurd(rows, verdict == ADMIT, center, scale, settings), RejectReason.ABSURD)
+    mark(verdict, off_grid, RejectReason.OFF_GRID)
+    mark(verdict, too_old, RejectReason.TOO_OLD)
+    mark(verdict, future, RejectReason.FUTURE)
+    mark(verdict, no_number, RejectReason.NOT_A_NUMBER)
+    mark(verdict, np.isinf(rows.y), RejectReason.NOT_FINITE)
+    center, scale = gate(rows, verdict == ADMIT, known_id, state, settings)
+    mark(verdict, is_absurd(rows, verdict == ADMIT, center, scale, settings), RejectReason.ABSURD)
     known = _is_known(rows, verdict == ADMIT, slot, known_id, state)
-    _mark(verdict, known, RejectReason.DUPLICATE)
-    kept = _kept(rows, verdict == ADMIT, slot)
-    _mark(verdict, kept != np.arange(n), RejectReason.DUPLICATE)
+    mark(verdict, known, RejectReason.DUPLICATE)
+    kept = first_of(rows.stream_code, verdict == ADMIT, slot)
+    mark(verdict, kept != np.arange(n), RejectReason.DUPLICATE)
     kept[known] = -1
     return _Judged(verdict=verdict, slot=slot, placed=placed, kept=kept, center=center, scale=scale)
 
 
-def _mark(verdict: NDArray[np.int8], mask: Bools, reason: RejectReason) -> None:
+def mark(verdict: NDArray[np.int8], mask: Bools, reason: RejectReason) -> None:
     """Write a reason where no verdict was given before (into the caller's own array)."""
     verdict[(verdict == ADMIT) & mask] = REASON_CODE[reason]
 
 
-def _at(cells: Mapping[int, str], n: int) -> Bools:
+def cells_at(cells: Mapping[int, str], n: int) -> Bools:
+    """Whether each of n rows is among some cells."""
     mask = np.zeros(n, dtype=np.bool_)
     mask[np.fromiter(cells, dtype=np.int64, count=len(cells))] = True
     return mask
 
 
-def _gate(
+def gate(
     rows: Rows, candidate: Bools, known_id: Ints, state: AdmissionState, settings: AdmissionSettings
 ) -> tuple[Floats, Floats]:
     """Centre and scale by stream code: of the known history, else of the file's own rows, else NaN."""
@@ -222,7 +223,8 @@ def _gate(
     return np.where(unknown, own_center, center), np.where(unknown, own_scale, scale)
 
 
-def _is_absurd(rows: Rows, candidate: Bools, center: Floats, scale: Floats, settings: AdmissionSettings) -> Bools:
+def is_absurd(rows: Rows, candidate: Bools, center: Floats, scale: Floats, settings: AdmissionSettings) -> Bools:
+    """Whether candidate rows are too far from the centre of their stream, shape (n,)."""
     absurd = np.zeros(len(rows), dtype=np.bool_)
     code = rows.stream_code[candidate]
     absurd[candidate] = np.abs(rows.y[candidate] - center[code]) > settings.absurd_factor * scale[code]
@@ -238,13 +240,13 @@ def _is_known(rows: Rows, candidate: Bools, slot: Ints, known_id: Ints, state: A
     return mask
 
 
-def _kept(rows: Rows, candidate: Bools, slot: Ints) -> Ints:
-    """Position of the first candidate row of the same stream and slot; its own position for all others."""
-    kept = np.arange(len(rows))
+def first_of(codes: Ints, candidate: Bools, slot: Ints) -> Ints:
+    """Position of the first candidate row of the same code and slot; its own position for all others."""
+    kept = np.arange(len(codes))
     at = np.nonzero(candidate)[0]
     if not len(at):
         return kept
-    code, when = rows.stream_code[at], slot[at]
+    code, when = codes[at], slot[at]
     order = np.lexsort((at, when, code))
     starts = np.ones(len(at), dtype=np.bool_)
     starts[1:] = (np.diff(code[order]) != 0) | (np.diff(when[order]) != 0)

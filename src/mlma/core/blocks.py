@@ -37,6 +37,33 @@ class ObservationBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArrivedBlock:
+    """Admitted forecasts of versions that forecast elsewhere, all arrays of shape (n,); sorted by slot, then stream.
+
+    ``version`` indexes ``versions``.
+    """
+
+    stream_id: Ints
+    slot: Ints  # of the target
+    forecast: Floats  # finite
+    version: Ints
+    versions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def part(self, chosen: Bools | Ints) -> "ArrivedBlock":
+        """Some of the forecasts, by mask or position."""
+        return ArrivedBlock(
+            stream_id=self.stream_id[chosen],
+            slot=self.slot[chosen],
+            forecast=self.forecast[chosen],
+            version=self.version[chosen],
+            versions=self.versions,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastBlock:
     """Forecasts as issued by one shard, all arrays of shape (n,).
 

@@ -61,6 +61,7 @@ class Hold(StrEnum):
     SUSPICIOUS_DATA = "suspicious_data"  # the batch looks like a fault of the feed, not like something to learn
     BUDGET = "budget"  # it waited for the training budget until its deadline
     SETTLED = "settled"  # its reason went away while it waited for the training budget
+    FORECASTS_MISSING = "forecasts_missing"  # forecasts made elsewhere did not arrive: the batch tells nothing of them
 
 
 class Phase(StrEnum):
@@ -135,3 +136,7 @@ class RejectReason(StrEnum):
     ABSURD = "absurd"  # y is beyond anything that the stream has shown
     DUPLICATE = "duplicate"  # the same stream and ts, within a file or already known
     TOO_OLD = "too_old"  # before the oldest slot that is kept
+    UNKNOWN_STREAM = "unknown_stream"  # a forecast of a stream without any observation
+    BAD_VERSION = "bad_version"  # a forecast whose version is not named as versions may be
+    LOOK_AHEAD = "look_ahead"  # a forecast whose outcome was known before it came
+    LATE = "late"  # a forecast that came after the forecasts of its origin were settled

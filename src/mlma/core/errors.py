@@ -28,6 +28,10 @@ class ModelError(MlmaError):
     """A model cannot be made, fitted or asked for a forecast."""
 
 
+class HookError(MlmaError):
+    """A hook could not be called, failed, took too long, or answered with something that cannot be used."""
+
+
 class UnknownStreamError(MlmaError):
     """A selection names no known stream."""
 

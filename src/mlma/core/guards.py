@@ -5,9 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlma.core.blocks import ACTION_CODE, HOLD_CODE, Bools, Ints
-from mlma.core.decisions import Action, Hold
+from mlma.core.blocks import ACTION_CODE, HOLD_CODE, REASON_CODE, Bools, Ints
+from mlma.core.decisions import Action, Hold, Reason
 from mlma.core.policy import Proposal
+
+JUDGES_FORECASTS = tuple(
+    REASON_CODE[reason]
+    for reason in (Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH, Reason.MODEL_FAILED)
+)
+"""Codes of reasons that say something about the champion only as far as its forecasts were there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,7 @@ class Circumstances:
     age: Ints  # batches since the last training
     min_rows: int
     cooldown: int  # batches after a training before the next one
+    missing: Bools | None = None  # forecasts that are made elsewhere did not arrive in the batch; None: none are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +44,14 @@ def guard(proposal: Proposal, now: Circumstances) -> Guarded:
     keep = ACTION_CODE[Action.KEEP]
     wants = proposal.action != keep
     first = proposal.action == ACTION_CODE[Action.TRAIN]
+    missing = np.zeros_like(wants) if now.missing is None else now.missing
     held_by = np.select(
         [
             wants & now.frozen,
             wants & now.in_progress,
             wants & ~now.has_new,
             wants & now.suspicious,
+            wants & missing & np.isin(proposal.reason, JUDGES_FORECASTS),
             wants & (now.n_rows < now.min_rows),
             wants & ~first & (now.age < now.cooldown),
         ],
@@ -51,6 +60,7 @@ def guard(proposal: Proposal, now: Circumstances) -> Guarded:
             HOLD_CODE[Hold.IN_PROGRESS],
             HOLD_CODE[Hold.NO_NEW_DATA],
             HOLD_CODE[Hold.SUSPICIOUS_DATA],
+            HOLD_CODE[Hold.FORECASTS_MISSING],
             HOLD_CODE[Hold.TOO_LITTLE_DATA],
             HOLD_CODE[Hold.COOLING_DOWN],
         ],

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mlma.core.blocks import Floats, Ints
 from mlma.core.decisions import RejectReason
 from mlma.core.durations import format_duration
+from mlma.core.hooks import NAME_EXPECTED
 from mlma.core.records import Rejected
 from mlma.core.rows import NO_TIME, Rows
 from mlma.core.schedule import Schedule
@@ -31,7 +32,7 @@ class Quarantine:
 
     rows: Rows
     schedule: Schedule
-    oldest_slot: int
+    oldest_slot: int  # that is taken
     now: datetime | None
     settings: AdmissionSettings
     kept: Ints  # (n,), position of the row that was kept instead; -1 when it was known before
@@ -97,10 +98,31 @@ class Quarantine:
                 return _Example(rows.value_column, f"{rows.y[at]:g}", rule)
             case RejectReason.DUPLICATE:
                 return _Example(rows.value_column, f"{rows.y[at]:g}", self._twin_rule(at))
+            case _:
+                return self._forecast_example(at, code, reason)
+
+    def _forecast_example(self, at: int, code: int, reason: RejectReason) -> "_Example":
+        """Of a forecast made elsewhere."""
+        rows, time = self.rows, _iso(int(self.rows.time_us[at]))
+        match reason:
+            case RejectReason.UNKNOWN_STREAM:
+                name = rows.stream_names[code]
+                return _Example(rows.stream_column, name, "a stream whose observations have begun to arrive")
+            case RejectReason.BAD_VERSION:
+                version = int(rows.version_code[at]) if rows.version_code is not None else -1
+                named = rows.version_names[version] if version >= 0 else ""
+                return _Example(rows.version_column, named, NAME_EXPECTED)
+            case RejectReason.LOOK_AHEAD:
+                return _Example(rows.time_column, time, "a time whose outcome is not known yet: this one was")
+            case _:
+                settled = _iso_time(self.schedule.time_of(self.oldest_slot))
+                rule = f"{settled} or later: earlier forecasts are settled (admission.forecast_wait)"
+                return _Example(rows.time_column, time, rule)
 
     def _time_rule(self, time_us: int, reason: RejectReason) -> str:
         if reason is RejectReason.TOO_OLD:
-            return f"{_iso_time(self.schedule.time_of(self.oldest_slot))} or later"
+            oldest = 0 if self.rows.are_forecasts else self.oldest_slot
+            return f"{_iso_time(self.schedule.time_of(oldest))} or later"
         if reason is RejectReason.FUTURE and self.now is not None:
             return f"{_iso_time(self.now + self.settings.future_tolerance)} or earlier (the clock of this machine)"
         frequency_us = self.schedule.frequency // US

@@ -33,6 +33,9 @@ class Rows:
         By position: the text of lines that could not be split into columns.
     labels
         By stream name.
+    version_code, version_names
+        Of a file with forecasts made elsewhere, whose ``y`` is the forecast; position of each row's version in
+        ``version_names``. None for a file with observations.
     """
 
     stream_code: Ints
@@ -48,6 +51,14 @@ class Rows:
     time_column: str = "ts"
     value_column: str = "y"
     time_expected: str = "a time"
+    version_code: Ints | None = None
+    version_names: tuple[str, ...] = ()
+    version_column: str = "version"
+
+    @property
+    def are_forecasts(self) -> bool:
+        """Whether the rows are forecasts made elsewhere, and not observations."""
+        return self.version_code is not None
 
     def __len__(self) -> int:
         return len(self.row)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
+EXTERNAL = "external"
+"""Name of the model whose versions forecast elsewhere."""
+
 
 class LossName(StrEnum):
     """How far a forecast is from its outcome."""
@@ -81,7 +84,7 @@ class Yardstick(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
-    """Which model a stream gets: ``lightgbm``, ``ridge`` or ``MODULE:CLASS``, with its parameters."""
+    """Which model a stream gets: ``lightgbm``, ``ridge``, ``MODULE:CLASS`` or `EXTERNAL`, with its parameters."""
 
     name: str = "lightgbm"
     params: Mapping[str, object] = field(default_factory=dict)
@@ -154,3 +157,4 @@ class AdmissionSettings:
     absurd_min_rows: int = 48  # observations of a stream before the check speaks
     watermark_share: float = 0.5  # share of the active streams that must have reached its end before a batch closes
     lateness: int = 0  # slots that a batch is held open after its end
+    forecast_wait: int = 0  # slots after an origin in which forecasts that were made elsewhere are waited for

@@ -7,15 +7,16 @@ import json
 from typing import Any, cast
 
 from mlma.core.errors import ModelError
-from mlma.core.settings import ModelSettings
+from mlma.core.settings import EXTERNAL, ModelSettings
 from mlma.models import lightgbm_model
+from mlma.models.external import ExternalForecaster, version_name
 from mlma.models.forecaster import Forecaster
 from mlma.models.lightgbm_model import LightGBMForecaster
 from mlma.models.sklearn_model import SklearnForecaster
 
 RIDGE = "ridge"
 ALIASES = {RIDGE: "sklearn.linear_model:Ridge"}
-ALLOWED = "lightgbm, ridge, or MODULE:CLASS (a scikit-learn regressor, or a class of your own)"
+ALLOWED = "lightgbm, ridge, external, or MODULE:CLASS (a scikit-learn regressor, or a class of your own)"
 
 
 def make(settings: ModelSettings) -> Forecaster:
@@ -32,10 +33,12 @@ def make(settings: ModelSettings) -> Forecaster:
     'ridge'
     >>> make(ModelSettings(name="prophet"))
     Traceback (most recent call last):
-    mlma.core.errors.ModelError: model 'prophet' is unknown; allowed are lightgbm, ridge, or MODULE:CLASS ...
+    mlma.core.errors.ModelError: model 'prophet' is unknown; allowed are lightgbm, ridge, external, or ...
     """
     if settings.name == lightgbm_model.FAMILY:
         return LightGBMForecaster(settings.params, seed=settings.seed)
+    if settings.name == EXTERNAL:
+        return ExternalForecaster()
     cls = _class_of(settings.name)
     made = _constructed(cls, settings)
     if not (callable(getattr(made, "fit", None)) and callable(getattr(made, "predict", None))):
@@ -53,7 +56,8 @@ def make(settings: ModelSettings) -> Forecaster:
 def load(family: str, blob: bytes, settings: ModelSettings) -> Forecaster:
     """Make the model of a stored version.
 
-    Versions of ``lightgbm``, ``ridge`` and scikit-learn's own classes load whatever the settings say now.
+    Versions of ``lightgbm``, ``ridge``, scikit-learn's own classes, and those that forecast elsewhere, load whatever
+    the settings say now.
     Anything else runs code that is not part of mlma, and loads only while the settings name it.
 
     Parameters
@@ -72,8 +76,10 @@ def load(family: str, blob: bytes, settings: ModelSettings) -> Forecaster:
     """
     if family == lightgbm_model.FAMILY:
         return LightGBMForecaster.from_bytes(blob)
+    if version_name(family) is not None:
+        return ExternalForecaster.from_bytes(blob)
     if family in ALIASES or family.startswith("sklearn."):
-        return SklearnForecaster.from_bytes(blob)
+        return SklearnForecaster.from_bytes(blob, family=family)
     cls = _class_of(settings.name) if ":" in settings.name else None
     if cls is None or family not in (settings.name, getattr(cls, "family", None)):
         raise ModelError(
@@ -82,7 +88,7 @@ def load(family: str, blob: bytes, settings: ModelSettings) -> Forecaster:
         )
     if _is_forecaster(cls):
         return cast("Forecaster", cls.from_bytes(blob))
-    return SklearnForecaster.from_bytes(blob, trusted=(f"{cls.__module__}.{cls.__name__}",))
+    return SklearnForecaster.from_bytes(blob, trusted=(f"{cls.__module__}.{cls.__name__}",), family=family)
 
 
 def check(settings: ModelSettings) -> None:

@@ -86,15 +86,17 @@ class SklearnForecaster:
             ) from error
 
     @classmethod
-    def from_bytes(cls, blob: bytes, *, trusted: Collection[str] = ()) -> Self:
-        """Make a model of the content that `to_bytes` returned.
+    def from_bytes(cls, blob: bytes, *, trusted: Collection[str] = (), family: str = "") -> Self:
+        """Make a model of its content.
 
         Parameters
         ----------
         blob
-            A skops archive.
+            A skops archive: what `to_bytes` returned, or a fitted regressor that copes with missing features.
         trusted
             Full names of the types that may be built besides those of scikit-learn, NumPy and SciPy.
+        family
+            Of a regressor that stands alone.
 
         Raises
         ------
@@ -112,6 +114,8 @@ class SklearnForecaster:
                     f"those of {', '.join(sorted(TRUSTED_PACKAGES))} and {', '.join(trusted) or 'no others'}"
                 )
             state = skops.io.loads(blob, trusted=found)
+            if callable(getattr(state, "predict", None)):
+                state = {"regressor": state, "family": family, "preparation": _nothing()}
             model = cls(state["regressor"], family=state["family"])
             model._preparation = state["preparation"]
         except (BadZipFile, KeyError, ValueError, TypeError, ImportError, AttributeError, EOFError) as error:
@@ -122,6 +126,13 @@ class SklearnForecaster:
         if self._preparation is None:
             raise ModelError(f"{self.family}: the model was not fitted")
         return self._preparation
+
+
+def _nothing() -> Any:
+    """Return a step that leaves the features as they are."""
+    from sklearn.preprocessing import FunctionTransformer  # noqa: PLC0415  see to_bytes
+
+    return FunctionTransformer()
 
 
 def _row_major(X: Floats) -> Floats:

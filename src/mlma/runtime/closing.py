@@ -1,6 +1,6 @@
 """Closing a batch: scores, verdict, proposal, guard, decision, record. One straight line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -9,6 +9,7 @@ from mlma.core import guards, policy
 from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock
 from mlma.core.decisions import Action, Phase
 from mlma.core.records import NAIVE, Effect, Finding
+from mlma.core.settings import EXTERNAL
 from mlma.monitor.verdicts import Verdicts
 from mlma.runtime import clean_rows, monitoring, recalling
 from mlma.runtime.control import Control
@@ -56,7 +57,12 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
         ),
     )
     n_rows = clean_rows.without_excluded(control, scores.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
-    guarded = guards.guard(proposal, control.circumstances(n_rows, scores.last_slot, suspicious, batch))
+    now_is = control.circumstances(n_rows, scores.last_slot, suspicious, batch)
+    failed = served & scores.fallback
+    if settings.model.name == EXTERNAL:
+        failed |= served & control.pools.leaderless(scores.members)  # in a blend the others serve
+        now_is = replace(now_is, missing=failed)
+    guarded = guards.guard(proposal, now_is)
     block = DecisionBlock(
         batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=scores.stream_id, action=guarded.action,
         proposed=proposal.action, reason=proposal.reason, held_by=guarded.held_by, n=scores.n,
@@ -72,9 +78,10 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     trained = (guarded.action != ACTION_CODE[Action.KEEP]) & (not settings.life.has_budget)
     members = np.where(suspicious[:, None], np.nan, scores.members)
     learned = np.where(suspicious[:, None, None], 0.0, scores.recalibration)
+    overdue = recalling.retire(control, scores.members, batch)
     control.history.append_pool(control.pools.close(batch, members, learned, trained))
-    findings = _findings(control, scores, served, batch, now)
-    recalled = recalling.recall(control, scores, batch)
+    findings = _findings(control, scores, served & ~failed, batch, now)
+    recalled = recalling.recall(control, scores, batch, overdue)
     control.store.record(
         Commit(
             cursor=batch, block=block, effects=effects, findings=findings, certificate=verdicts.certificate,
@@ -92,8 +99,14 @@ def _serving_ids(control: Control) -> tuple[str, ...]:
     return tuple(line[-1] if (line := lines.get(i)) else NAIVE for i in range(control.fleet.n_streams))
 
 
-def _findings(control: Control, scores: BatchScores, served: Bools, batch: int, now: datetime) -> list[Finding]:
-    """Streams that fell silent or send faults, or no longer do, and champions that recovered."""
+def _findings(control: Control, scores: BatchScores, forecast: Bools, batch: int, now: datetime) -> list[Finding]:
+    """Streams that fell silent or send faults, or no longer do, and champions that recovered.
+
+    Parameters
+    ----------
+    forecast
+        Shape (streams,), whether the champion forecast the batch.
+    """
     fleet, schedule = control.fleet, control.settings.schedule
     known = OpenFindings(control.store, now)
     # The rings forget what is too old, so a stream that died long ago may look as if it had never spoken.
@@ -115,7 +128,7 @@ def _findings(control: Control, scores: BatchScores, served: Bools, batch: int, 
         found.append(known.seen("suspicious_data", fleet.streams[stream_id].name, message))
     is_sound = np.isfinite(scores.odd_share) & ~scores.suspicious
     for kind, is_over in (
-        ("stream_silent", ~silent), ("model_failed", served & ~scores.fallback), ("suspicious_data", is_sound),
+        ("stream_silent", ~silent), ("model_failed", forecast), ("suspicious_data", is_sound),
     ):  # fmt: skip
         for name in known.subjects(kind):
             stream_id = fleet.ids.get(name, -1)

@@ -11,7 +11,7 @@ from mlma.core.blocks import Bools, Ints
 from mlma.core.decisions import EffectKind, EffectStatus, OverrideKind, Reason, Role
 from mlma.core.records import Decision, Effect, Finding, Request, Serving, Version
 from mlma.core.schedule import Schedule
-from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
+from mlma.core.settings import EXTERNAL, AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
 from mlma.core.training_queue import Bucket
 from mlma.monitor.monitor import LossMonitor
 from mlma.runtime.executors import Executor
@@ -19,7 +19,7 @@ from mlma.runtime.findings import OpenFindings
 from mlma.runtime.fleet import Fleet, demoted
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.pools import Pools
-from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History
+from mlma.runtime.ports import ArtifactStore, Checkpoints, Clock, Commit, ControlStore, History, Hook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,7 @@ class Control:
     executor: Executor
     clock: Clock
     checkpoints: Checkpoints
+    hook: Hook | None = None  # where trainings are ordered; None: they run here
     costs: Costs = field(default_factory=Costs)
     fleet: Fleet = field(default_factory=Fleet)
     monitor: LossMonitor = field(init=False)
@@ -94,6 +95,11 @@ class Control:
             ordered_at=now,
             deadline_at=now + self.settings.life.training_deadline,
         )
+
+    @property
+    def trains_elsewhere(self) -> bool:
+        """Whether versions come from elsewhere."""
+        return self.hook is not None or self.settings.model.name == EXTERNAL
 
     def next_origin(self) -> int:
         """The first origin of the open batch whose forecasts have not been issued yet."""

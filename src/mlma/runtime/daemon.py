@@ -104,7 +104,7 @@ class Daemon:
             self._known = self._recorded()
             while not self._stop.is_set():
                 moved = self._pass()
-                if once and not moved:
+                if once and not moved and not self._is_training():
                     self._require_healthy()
                     break
                 self._stop.wait(0 if moved else self.settings.tick.total_seconds())
@@ -119,6 +119,10 @@ class Daemon:
             finally:
                 self.store.release_lease(self._holder)
                 log.info("daemon_stopped", holder=self._holder)
+
+    def _is_training(self) -> bool:
+        """Whether a training is under way, here or elsewhere."""
+        return self._engine is not None and bool(self._engine.fleet.effects)
 
     def _require_healthy(self) -> None:
         if self._failing:
@@ -191,12 +195,16 @@ class Daemon:
         if not waiting:
             return False
         self._open_engine([rows for _, rows in waiting])
+        moved = False
         for file, rows in waiting:
+            if self._engine is None and rows.are_forecasts:
+                continue  # left where it is until observations have begun event time
+            moved = True
             if self._engine is None:
                 self._refuse(file, f"column {rows.time_column!r}: no row holds a time, expected {rows.time_expected}")
             else:
                 self._take(file, rows)
-        return True
+        return moved
 
     def _look(self) -> Sequence[Found]:
         """New files; a source that cannot be listed is told once, and the rest of the pass goes on."""

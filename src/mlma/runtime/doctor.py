@@ -165,6 +165,7 @@ def _history(history: History, shards: int) -> Check:
     try:
         for shard in range(shards):
             parts += len(history.observations(shard, after_seq=-1, up_to_seq=ALL, first_slot=-ALL))
+            parts += len(history.arrived(shard, after_seq=-1, up_to_seq=ALL, first_slot=-ALL))
             parts += len(history.forecasts(shard, first_slot=-ALL, last_slot=ALL))
             parts += len(history.losses(shard, first_batch=-ALL, last_batch=ALL))
     except StoreError as error:

@@ -18,7 +18,7 @@ from mlma.core.errors import StoreError
 from mlma.core.records import Effect, Finding, Rejected, Serving, SourceFile, Version
 from mlma.core.rows import Rows
 from mlma.core.settings import Serve
-from mlma.runtime import closing, monitoring
+from mlma.runtime import arriving, closing, monitoring
 from mlma.runtime import fleet as fleets
 from mlma.runtime.closing import Closed
 from mlma.runtime.control import Control
@@ -158,6 +158,8 @@ class Engine(Control):
         SourceFile
             With the counts of what was admitted, rejected and late.
         """
+        if rows.are_forecasts:
+            return self._take_forecasts(rows, path=path, fingerprint=fingerprint)
         seq, now = self._seq + 1, self.clock.now()
         admitted = admit(
             rows,
@@ -188,6 +190,23 @@ class Engine(Control):
         self.pools.grow(self.fleet.n_streams)
         self.fleet.saw(admitted.block.stream_id, admitted.block.slot)
         self._pad_scales()
+        self.sync()
+        return file
+
+    def _take_forecasts(self, rows: Rows, *, path: str, fingerprint: str) -> SourceFile:
+        """Admit a file with forecasts that were made elsewhere, as `take` does with observations."""
+        seq, now = self._seq + 1, self.clock.now()
+        admitted = arriving.admitted(
+            self, rows, seq=seq, path=path, settled=arriving.settled_until(self, self.complete_until()),
+            center=self._center, scale=self._scale,
+        )  # fmt: skip
+        file = SourceFile(
+            seq=seq, path=path, fingerprint=fingerprint, n_rows=admitted.n_rows, n_admitted=len(admitted.block),
+            n_rejected=admitted.n_rejected, n_late=0, taken_at=now,
+        )  # fmt: skip
+        mended = OpenFindings(self.store, now).healed("source_failed", path)
+        self.store.record(Commit(file=file, rejected=admitted.rejected, findings=mended))
+        self._seq = seq
         self.sync()
         return file
 
@@ -237,7 +256,7 @@ class Engine(Control):
             if self.fleet.effects:
                 return moved
             until = self.complete_until() if complete_until is None else complete_until
-            self._issue(until)
+            self._issue(until - self.settings.admission.forecast_wait)
             if has_closed or until < self.settings.schedule.origin_after(self.batch + 1):
                 return moved
             self._closed(*closing.close(self, self.batch + 1))

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.blocks import ArrivedBlock, Bools, Floats, Ints
+from mlma.runtime.background import Background
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.scoring import BatchScores
 from mlma.runtime.serving import Memo
@@ -63,6 +64,15 @@ class Executor(ABC):
             found[home == shard] = answer
         return found
 
+    def has_arrived(self, block: ArrivedBlock) -> Bools:
+        """Whether such forecasts, made elsewhere, are there already, shape (n,)."""
+        found = np.zeros(len(block), dtype=np.bool_)
+        home = block.stream_id % self.n_shards
+        calls = {int(s): (block.part(home == s),) for s in np.unique(home)}
+        for shard, answer in self._call("has_arrived", calls).items():
+            found[home == shard] = answer
+        return found
+
     def scales(self) -> list[tuple[Ints, Floats, Floats, Ints]]:
         """See `Shard.scales`, one a shard."""
         return list(self._call("scales", dict.fromkeys(range(self.n_shards), ())).values())
@@ -84,7 +94,7 @@ class Executor(ABC):
 
 
 class InlineExecutor(Executor):
-    """Shards and trainings in this process, one after the other.
+    """Shards and trainings in this process, one after the other; only trainings elsewhere run beside it.
 
     Parameters
     ----------
@@ -92,11 +102,14 @@ class InlineExecutor(Executor):
         Shards to make.
     memo
         Forecasts shared with other executors of the same run, for replays of several policies.
+    n_hooks
+        Trainings elsewhere at the same time.
     """
 
-    def __init__(self, n_shards: int = 1, memo: Memo | None = None) -> None:
+    def __init__(self, n_shards: int = 1, memo: Memo | None = None, n_hooks: int = 2) -> None:
         self.n_shards = n_shards
         self._memo = memo
+        self._background = Background(n_hooks)
         self._shards: list[Shard] = []
         self._finished: list[TrainingOutcome] = []
 
@@ -108,14 +121,18 @@ class InlineExecutor(Executor):
         return {shard: getattr(self._shards[shard], method)(*calls[shard]) for shard in sorted(calls)}
 
     def submit(self, job: TrainingJob) -> None:
-        """Train at once."""
-        self._finished.append(train(job))
+        """Train at once; order elsewhere in the background."""
+        if job.call is None:
+            self._finished.append(train(job))
+        else:
+            self._background.submit(job)
 
-    def collect(self, *, wait: bool) -> list[TrainingOutcome]:  # noqa: ARG002  nothing ever runs in the background
+    def collect(self, *, wait: bool) -> list[TrainingOutcome]:
         """Outcomes since the last call."""
         finished, self._finished = self._finished, []
-        return finished
+        return finished + self._background.collect(wait=wait and not finished)
 
     def close(self) -> None:
         """Forget the shards."""
+        self._background.close()
         self._shards = []

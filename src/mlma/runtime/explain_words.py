@@ -60,6 +60,7 @@ HOLD_WORDS: dict[Hold, str] = {
     Hold.NOTHING_TO_CHANGE: "what was asked for is so already",
     Hold.BUDGET: "it waited for the training budget until its deadline",
     Hold.SETTLED: "its reason went away while it waited for the training budget",
+    Hold.FORECASTS_MISSING: "forecasts that are made elsewhere did not arrive, so the batch tells nothing about them",
 }
 
 NONE = "none"

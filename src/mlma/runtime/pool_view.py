@@ -12,6 +12,7 @@ from mlma.core.life_table import DEADLINES, FINAL, State
 from mlma.core.records import NAIVE, Decision, Effect, Serving, Stream, Version
 from mlma.core.schedule import Schedule
 from mlma.core.settings import Serve
+from mlma.models.external import version_name
 from mlma.runtime.ports import ControlStore, History
 from mlma.runtime.seats import Seats, left_after, seats_of
 
@@ -204,7 +205,7 @@ def _held(decisions: Sequence[Decision]) -> Mapping[str, str]:
 
 
 def why_it_came(version: Version, decisions: Sequence[Decision]) -> str:
-    """Reason of the training, and the one by which its version took part, in the words of the record.
+    """Reason of the training, the one by which its version took part, and its name where it forecasts elsewhere.
 
     Parameters
     ----------
@@ -215,7 +216,9 @@ def why_it_came(version: Version, decisions: Sequence[Decision]) -> str:
     ordered = next((d.reason for d in decisions if d.batch <= version.batch and d.action in trains), None)
     mine = [d for d in decisions if d.version_id == version.id and d.phase is Phase.PROMOTION]
     took_part = next((d.reason for d in mine if d.reason is not Reason.NOT_BETTER), None)
-    return ", ".join(str(reason) for reason in (ordered, took_part) if reason is not None)
+    name = version_name(version.family)
+    why = ", ".join(str(reason) for reason in (ordered, took_part) if reason is not None)
+    return why if name is None else f"{why} as {name}".strip()
 
 
 def why_it_went(
@@ -245,4 +248,7 @@ def why_it_went(
         by = min(undone, key=lambda d: abs(d.decided_at - after.at), default=None)
         return f"rolled back: {by.note}" if by else "rolled back by an engineer"
     when = "" if left is None else f" after batch {left}"
-    return f"left the pool{when}: a newer version took its seat"
+    why = "a newer version took its seat"
+    if version_name(version.family) is not None:
+        why += ", or its forecasts did not come any more"
+    return f"left the pool{when}: {why}"

@@ -185,6 +185,27 @@ class Pools:
             for i, seat in zip(rows.tolist(), seats.tolist(), strict=True)
         ]
 
+    def leaderless(self, loss: Floats) -> Bools:
+        """Whether the champion of a stream has no loss among these of shape (streams, seats); shape (streams,)."""
+        return (self._leader > 0) & np.isnan(loss[np.arange(len(loss)), self._leader])
+
+    def silent(self, loss: Floats, *, older_than: int) -> list[tuple[int, str]]:
+        """Stream and id of versions of earlier trainings without a loss in a batch in which their champion has one.
+
+        Parameters
+        ----------
+        loss
+            Shape (streams, seats).
+        """
+        known = np.isfinite(loss)
+        return [
+            (stream_id, sitting.version_id)
+            for stream_id, seats in sorted(self.versions.items())
+            if self._leader[stream_id] and known[stream_id, self._leader[stream_id]]
+            for seat, sitting in sorted(seats.items())
+            if sitting.batch < older_than and not known[stream_id, seat]
+        ]
+
     def recent_loss(self, stream_id: int, version_id: str | None) -> float:
         """Recent loss of a version in the pool, or of the champion; NaN without one."""
         seats = self.versions.get(stream_id, {})

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from mlma.core.blocks import (
+    ArrivedBlock,
     ForecastBlock,
     LossBlock,
     MemberBlock,
@@ -17,6 +18,7 @@ from mlma.core.blocks import (
 )
 from mlma.core.commit import Commit
 from mlma.core.decisions import EffectStatus, Phase
+from mlma.core.hooks import HookReply
 from mlma.core.records import (
     AuditRow,
     Certificate,
@@ -37,7 +39,7 @@ from mlma.core.records import (
 )
 from mlma.core.training_queue import Bucket
 
-__all__ = ["ArtifactStore", "Clock", "Commit", "ControlStore", "History", "Notifier"]
+__all__ = ["ArtifactStore", "Clock", "Commit", "ControlStore", "History", "Hook", "Notifier"]
 
 
 class Clock(Protocol):
@@ -176,6 +178,12 @@ class History(Protocol):
     def discard_observations_after(self, seq: int) -> None:
         """Remove what was stored for files that were never recorded in the control plane."""
 
+    def append_arrived(self, seq: int, shard: int, block: ArrivedBlock) -> None:
+        """Store the forecasts made elsewhere that file ``seq`` brought for a shard."""
+
+    def arrived(self, shard: int, *, after_seq: int, up_to_seq: int, first_slot: int) -> list[tuple[int, ArrivedBlock]]:
+        """(seq, block) in order of seq, without slots before ``first_slot``; those of long ago may be forgotten."""
+
     def append_forecasts(self, shard: int, block: ForecastBlock) -> None:
         """Store forecasts as they were issued."""
 
@@ -254,3 +262,13 @@ class Notifier(Protocol):
 
     def send(self, target: str, *, subject: str, text: str) -> None:
         """Deliver or raise RetryLaterError with a reason that holds no secret."""
+
+
+class Hook(Protocol):
+    """Where trainings elsewhere are ordered; picklable, and called on a worker."""
+
+    def call(self, request: Mapping[str, object]) -> HookReply:
+        """Order a training, or ask for one that was ordered under the same id before. Raises HookError."""
+
+    def wait_before(self, attempt: int) -> float:
+        """Seconds before a try, counted from 1."""

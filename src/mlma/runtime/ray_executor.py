@@ -14,9 +14,10 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 
 from mlma.core.errors import MlmaError, RetryLaterError
+from mlma.runtime.elsewhere import carried_out
 from mlma.runtime.executors import Calls, Executor
 from mlma.runtime.shard import Position, Shard, ShardSpec
-from mlma.runtime.training import TrainingJob, TrainingOutcome, train
+from mlma.runtime.training import TrainingJob, TrainingOutcome
 
 JOBS_PER_TASK = 4
 """Trainings that travel together, so that cheap models do not drown in call overhead."""
@@ -88,7 +89,7 @@ _RemoteShard = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(Shard
 
 @ray.remote(num_cpus=1, max_retries=0)
 def _train_all(jobs: list[TrainingJob]) -> list[TrainingOutcome]:
-    return [train(job) for job in jobs]
+    return [carried_out(job) for job in jobs]
 
 
 class RayExecutor(Executor):
@@ -169,13 +170,14 @@ class RayExecutor(Executor):
     def submit(self, job: TrainingJob) -> None:
         """Queue a training; full bundles start at once, the rest at the next collect."""
         self._waiting.append(job)
-        if len(self._waiting) >= JOBS_PER_TASK:
+        if len(self._waiting) >= JOBS_PER_TASK or job.call is not None:
             self._launch()
 
     def _launch(self) -> None:
         """Start what waits in bundles, each of which trains one after the other, as many as may run at once."""
         while self._waiting and (self._concurrent is None or len(self._running) < self._concurrent):
-            jobs, self._waiting = self._waiting[:JOBS_PER_TASK], self._waiting[JOBS_PER_TASK:]
+            size = JOBS_PER_TASK if self._waiting[0].call is None else 1  # a hook may take long, nobody waits behind it
+            jobs, self._waiting = self._waiting[:size], self._waiting[size:]
             self._running[_train_all.remote(jobs)] = jobs
 
     def collect(self, *, wait: bool) -> list[TrainingOutcome]:

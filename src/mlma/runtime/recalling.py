@@ -3,24 +3,32 @@
 A version that just joined starts with the record of the best one, so what decides is how it did on its own batches.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from mlma.core.blocks import Floats
 from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, Role
 from mlma.core.life_cycle import Circumstances, Transition, advance
 from mlma.core.life_table import DEADLINES, Event, State
 from mlma.core.records import Decision, Version
-from mlma.core.settings import Serve
+from mlma.core.settings import EXTERNAL, Serve
 from mlma.runtime.control import Control, Results
 from mlma.runtime.scoring import BatchScores
 
 
-def recall(control: Control, scores: BatchScores, batch: int) -> Results:
-    """Let the favourites of a closed batch serve where one version serves alone; what is to be recorded."""
+def recall(control: Control, scores: BatchScores, batch: int, overdue: Sequence[Version] = ()) -> Results:
+    """Let the favourites of a closed batch serve where one version serves alone; what is to be recorded.
+
+    Parameters
+    ----------
+    overdue
+        What `retire` returned.
+    """
     results, life = Results(), control.settings.life
     if life.serve is not Serve.CHAMPION or life.proof:
         return results
     favourites, lost = control.pools.favourites(), control.pools.lost()
-    if not favourites and not lost:
+    if not favourites and not lost and not overdue:
         return results
     frozen, pinned = control.held_by(OverrideKind.FREEZE), control.held_by(OverrideKind.PIN)
 
@@ -50,7 +58,41 @@ def recall(control: Control, scores: BatchScores, batch: int) -> Results:
                 replace(decision, action=Action.REJECT, proposed=Action.REJECT, reason=Reason.NOT_BETTER, note=cause)
             )
             control.pools.leave(stream_id, [version_id])
+    for version in overdue:
+        step = advance(State.CHALLENGER, Event.DEADLINE_PASSED, now(version))
+        note = (
+            f"none of its forecasts has arrived: after {DEADLINES.challenger} batches it is given up ({version.family})"
+        )
+        results.versions.append(replace(version, role=Role.REJECTED))
+        decision = _decided(control, scores, version, batch, step)
+        results.decisions.append(
+            replace(decision, action=Action.REJECT, proposed=Action.REJECT, reason=Reason.NOT_BETTER, note=note)
+        )
     return results
+
+
+def retire(control: Control, loss: Floats, batch: int) -> list[Version]:
+    """Take versions out of the pools whose forecasts are made elsewhere and do not arrive, while the champion's do.
+
+    They would keep a seat for good, with the record of the days on which they forecast.
+
+    Parameters
+    ----------
+    loss
+        Shape (streams, seats), of a closed batch that the pools have not taken in yet.
+
+    Returns
+    -------
+    list of Version
+        Those that were in shadow, whose deadline has so passed.
+    """
+    if control.settings.model.name != EXTERNAL:
+        return []
+    gone = control.pools.silent(loss, older_than=batch - DEADLINES.challenger)
+    for stream_id, version_id in gone:
+        control.pools.leave(stream_id, [version_id])
+    found = [control.fleet.versions[version_id] for _, version_id in gone]
+    return [version for version in found if version.role is Role.CHALLENGER]
 
 
 def state_of(control: Control, version: Version, batch: int) -> State:

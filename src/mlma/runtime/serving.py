@@ -12,7 +12,9 @@ from mlma.core.blocks import Floats, ForecastBlock, Ints, MemberBlock, RefitBloc
 from mlma.core.recalibration import recalibrated
 from mlma.core.settings import Evergreen, ModelSettings
 from mlma.models import registry
+from mlma.models.external import version_name
 from mlma.models.forecaster import Forecaster, checked_forecasts
+from mlma.runtime.arrivals import Arrivals
 from mlma.runtime.lineup import Champion, Lineup
 from mlma.runtime.ports import ArtifactStore
 
@@ -101,6 +103,7 @@ class Predictor:
     artifacts: ArtifactStore
     model: ModelSettings
     horizon: int  # slots of one origin
+    arrivals: Arrivals  # forecasts that were made elsewhere
     memo: Memo | None = None
     spared_cpu_s: float = 0.0  # what forecasts taken from the memo cost when they were made
     capacity: int = 64  # models kept in memory; a LightGBM model of 60 trees takes about 0.1 MB
@@ -116,14 +119,19 @@ class Predictor:
         for seat, champion in versions.items():
             pooled.seat(row, seat, champion.version_id)
             try:
-                made = self._predict(stream_id, champion, x, span)
+                elsewhere = version_name(champion.family)
+                if elsewhere is None:
+                    made = self._predict(stream_id, champion, x, span)
+                else:
+                    made = self.arrivals.of(stream_id, elsewhere, *span)
             except Exception as error:  # noqa: BLE001  a user's model may raise anything; the stream is named, the rest go on
                 pooled.failed[row] = f"{champion.version_id}: {type(error).__name__}: {error}"
                 continue
             finite = np.isfinite(made)
             if not finite.all():
                 n_bad = int((~finite).sum())
-                pooled.failed[row] = f"{champion.version_id}: {n_bad} of {len(made)} forecasts not finite"
+                what = "not finite" if elsewhere is None else f"of {elsewhere} had not arrived in time"
+                pooled.failed[row] = f"{champion.version_id}: {n_bad} of {len(made)} forecasts {what}"
             pooled.forecast[row, seat] = np.where(finite, made, np.nan)
 
     def _predict(self, stream_id: int, champion: Champion, x: Floats, span: tuple[int, int]) -> Floats:

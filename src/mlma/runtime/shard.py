@@ -12,15 +12,17 @@ import numpy as np
 
 from mlma.core import suspicion
 from mlma.core.batch_summary import BatchSummary
-from mlma.core.blocks import Bools, Floats, Ints, LossBlock, MemberBlock
+from mlma.core.blocks import ArrivedBlock, Bools, Floats, Ints, LossBlock, MemberBlock
 from mlma.core.records import NAIVE
 from mlma.core.robust import robust_scale
 from mlma.core.schedule import Schedule
-from mlma.core.settings import Evergreen, ModelSettings, TestingSettings
+from mlma.core.settings import EXTERNAL, Evergreen, ModelSettings, TestingSettings
 from mlma.models.evergreen.design import Designer
 from mlma.models.evergreen.members import Members
+from mlma.models.external import version_name
 from mlma.models.features import Features
 from mlma.models.naive import seasonal_naive
+from mlma.runtime.arrivals import Arrivals
 from mlma.runtime.evergreens import Evergreens
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.ports import ArtifactStore, Checkpoints, History
@@ -84,6 +86,7 @@ class Window:
     start: int  # slot of y[0]
     y: Floats
     forecast: Floats  # served in the last closed batch, shape (batch,)
+    arrived: tuple[str, ...] = ()  # versions with forecasts, made elsewhere, of the last closed batch; newest first
 
 
 @dataclass
@@ -99,6 +102,7 @@ class Shard:
     _lookback: int = field(init=False)  # slots before an origin that some member looks at
     _predictor: Predictor = field(init=False)
     _evergreens: Evergreens = field(init=False)
+    _arrivals: Arrivals = field(init=False)
     _summary: BatchSummary | None = None  # of the last closed batch
     _pool_losses: PoolLosses | None = None  # of the last closed batch
 
@@ -117,9 +121,11 @@ class Shard:
             shard=self.spec.shard, members=members, history=self.spec.history, checkpoints=self.spec.checkpoints,
             memo=self.memo,
         )  # fmt: skip
+        self._arrivals = Arrivals(self.spec.shard, self.spec.history)
         self._predictor = Predictor(
-            artifacts=self.spec.artifacts, model=self.spec.model, horizon=schedule.horizon, memo=self.memo
-        )
+            artifacts=self.spec.artifacts, model=self.spec.model, horizon=schedule.horizon, arrivals=self._arrivals,
+            memo=self.memo,
+        )  # fmt: skip
 
     # taking in
 
@@ -141,6 +147,8 @@ class Shard:
             for _, block in blocks:
                 rings.outcomes.write(block.stream_id // spec.n_shards, block.slot, block.y)
             self._seq = position.seq
+        if spec.model.name == EXTERNAL:
+            self._arrivals.sync(position.seq, rings.issued_until)
         return rings.issued_until
 
     def checkpoint(self) -> None:
@@ -194,6 +202,10 @@ class Shard:
     def known(self, stream_id: Ints, slot: Ints) -> Bools:
         """Whether an outcome of these streams (of this shard) and slots is known already, shape (n,)."""
         return self._rings.outcomes.known(stream_id // self.spec.n_shards, slot)
+
+    def has_arrived(self, block: ArrivedBlock) -> Bools:
+        """Whether such forecasts of these streams (of this shard) are there already, shape (n,)."""
+        return self._arrivals.has(block)
 
     def scales(self) -> tuple[Ints, Floats, Floats, Ints]:
         """Stream ids, robust centre and scale of their recent outcomes, and their newest slots (-1: none)."""
@@ -316,7 +328,11 @@ class Shard:
             for chunk in self._chunks(list(range(n_streams)), len(y[0]) if n_streams else 1):
                 made = self._evergreens.forecasts(y[chunk], chunk, start=start, first=first, last=last)
                 forecast[chunk, 1 : len(fixed)] = made
-        for chunk in self._chunks(sorted(rows), last - first):
+        here = {row for row, found in rows.items() if any(version_name(v.family) is None for v in found.values())}
+        nothing = np.empty((last - first, 0))
+        for row in sorted(rows.keys() - here):  # no version of these streams forecasts from features
+            self._predictor.fill(pooled, row, row * spec.n_shards + spec.shard, rows[row], nothing)
+        for chunk in self._chunks(sorted(here), last - first):
             X = self._features.build(y[chunk], start=start, first=first, last=last)
             for row, x in zip(chunk, X, strict=True):
                 self._predictor.fill(pooled, row, row * spec.n_shards + spec.shard, rows[row], x)
@@ -334,8 +350,17 @@ class Shard:
         start = origin - self._features.lookback - schedule.train_window
         rows = stream_ids // self.spec.n_shards
         y = rings.outcomes.window(start, origin, rows)
+        arrived = {}
+        if self.spec.model.name == EXTERNAL:
+            arrived = self._arrivals.versions(stream_ids, origin - schedule.batch, origin)
         return [
-            Window(stream_id=int(stream_id), start=start, y=y[i], forecast=rings.last_forecast[row].copy())
+            Window(
+                stream_id=int(stream_id),
+                start=start,
+                y=y[i],
+                forecast=rings.last_forecast[row].copy(),
+                arrived=arrived.get(int(stream_id), ()),
+            )
             for i, (stream_id, row) in enumerate(zip(stream_ids, rows, strict=True))
         ]
 

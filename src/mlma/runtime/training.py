@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlma.core.blocks import Bools, Floats
-from mlma.core.robust import wild
 from mlma.core.schedule import Schedule
 from mlma.core.settings import ModelSettings
-from mlma.core.suspicion import faults
 from mlma.models import registry
 from mlma.models.features import Features
 from mlma.models.forecaster import checked_forecasts
+from mlma.runtime.hook_call import HookCall, sound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +35,7 @@ class TrainingJob:
     skipped: Bools  # shape (len(y),): slots of excluded periods
     schedule: Schedule
     model: ModelSettings
+    call: HookCall | None = None  # of a training elsewhere
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -45,7 +45,10 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOutcome:
-    """What came of a training. ``error`` is empty when it succeeded."""
+    """What came of a training. ``error`` is empty when it succeeded.
+
+    ``may_succeed_later``: it is worth another try, as far as the settings allow one.
+    """
 
     key: tuple[int, int, int]
     family: str = ""
@@ -54,6 +57,7 @@ class TrainingOutcome:
     n_rows: int = 0
     cpu_s: float = 0.0
     error: str = ""
+    may_succeed_later: bool = False
 
 
 def train(job: TrainingJob) -> TrainingOutcome:
@@ -68,10 +72,7 @@ def train(job: TrainingJob) -> TrainingOutcome:
 def _fit(job: TrainingJob, began: float) -> TrainingOutcome:
     features = Features(job.schedule)
     origin = job.start + len(job.y)
-    schedule = job.schedule
-    y = job.y[None]
-    strange = wild(y) | faults(y, batch=schedule.batch, season=schedule.season)
-    y = np.where(strange, np.nan, y)[0]  # neither as a target nor in a feature is it an example
+    y = sound(job.y, job.schedule)
     X = features.build(y[None, :], start=job.start, first=job.first, last=origin)[0]
     n_fit = job.last - job.first
     target = y[job.first - job.start : job.last - job.start]

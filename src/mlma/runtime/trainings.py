@@ -12,12 +12,13 @@ import numpy as np
 
 from mlma.core import losses, overrides, promotion
 from mlma.core.blocks import Bools
-from mlma.core.decisions import Action, EffectKind, EffectStatus, Hold, OverrideKind, Phase, Reason, Role
+from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase, Reason, Role
 from mlma.core.promotion import Proof
-from mlma.core.records import Decision, Effect, Version
+from mlma.core.records import Decision, Effect, Finding, Version
 from mlma.core.settings import Serve
 from mlma.runtime.control import Control, Results
 from mlma.runtime.findings import OpenFindings
+from mlma.runtime.hook_orders import call_of, version_id
 from mlma.runtime.shard import Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome
 from mlma.runtime.training_budget import TrainingQueue
@@ -117,6 +118,7 @@ class Trainings:
             skipped=under_way.skipped,
             schedule=schedule,
             model=self._control.settings.model,
+            call=call_of(self._control, under_way.effect, window) if self._control.trains_elsewhere else None,
         )
 
     # finishing
@@ -138,7 +140,9 @@ class Trainings:
             return  # its deadline passed and it was given up; a late outcome changes nothing
         under_way.cpu_s += outcome.cpu_s
         under_way.came_back = True
-        if outcome.error:
+        if outcome.error and outcome.may_succeed_later:
+            self._tried(under_way, outcome.error, results)
+        elif outcome.error:
             self._failed(under_way, outcome.error, results)
         elif outcome.held_out is not None:
             under_way.proof = self._prove(under_way, outcome)
@@ -163,7 +167,7 @@ class Trainings:
     def _version(self, under_way: Underway, outcome: TrainingOutcome, role: Role) -> Version:
         effect = under_way.effect
         return Version(
-            id=effect.id.removeprefix(f"{EffectKind.TRAIN}-"),
+            id=version_id(effect),
             stream_id=effect.stream_id,
             batch=effect.batch,
             role=role,
@@ -227,12 +231,26 @@ class Trainings:
     def _failed(self, under_way: Underway, error: str, results: Results) -> None:
         effect = under_way.effect
         results.decisions.append(self._decision(under_way, Action.REJECT, Reason.TRAINING_FAILED, note=error))
-        results.findings.append(
-            self._open_findings(results).seen(
-                "training_failed", self._control.fleet.streams[effect.stream_id].name, error
-            )
-        )
+        results.findings.append(self._finding(effect, error, results))
         self._finish(under_way, EffectStatus.FAILED, error, results)
+
+    def _finding(self, effect: Effect, error: str, results: Results) -> Finding:
+        name = self._control.fleet.streams[effect.stream_id].name
+        return self._open_findings(results).seen("training_failed", name, error)
+
+    def _tried(self, under_way: Underway, error: str, results: Results) -> None:
+        """Order again what has failed for now; give up what has failed too often."""
+        effect, life = under_way.effect, self._control.settings.life
+        if effect.attempts + 1 >= life.max_attempts:
+            self._failed(under_way, error, results)
+            return
+        results.findings.append(self._finding(effect, f"try {effect.attempts + 1}: {error}", results))
+        self._again(effect, results)
+
+    def _again(self, effect: Effect, results: Results) -> None:
+        deadline_at = self._control.clock.now() + self._control.settings.life.training_deadline
+        results.effects.append(replace(effect, attempts=effect.attempts + 1, deadline_at=deadline_at))
+        del self._underway[effect.stream_id, effect.batch]
 
     def _decision(
         self, under_way: Underway, action: Action, reason: Reason, *, held_by: Hold = Hold.NOTHING, note: str = ""
@@ -251,7 +269,7 @@ class Trainings:
             mean_loss=proof.candidate_loss if proof else float("nan"),
             adaptive_mean=proof.champion_loss if proof else float("nan"),
             effect=-proof.gain if proof else float("nan"),
-            version_id=effect.id.removeprefix(f"{EffectKind.TRAIN}-"),
+            version_id=version_id(effect),
             note=note or (str(proof) if proof else ""),
         )
 
@@ -287,9 +305,7 @@ class Trainings:
             if effect.attempts + 1 >= life.max_attempts:
                 self._failed(under_way, f"no outcome by {effect.deadline_at:%Y-%m-%d %H:%M:%S} UTC", results)
                 continue
-            again = replace(effect, attempts=effect.attempts + 1, deadline_at=now + life.training_deadline)
-            results.effects.append(again)
-            del self._underway[effect.stream_id, effect.batch]
+            self._again(effect, results)
 
     def _record(self, results: Results) -> None:
         if not results.effects:

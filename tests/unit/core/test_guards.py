@@ -42,6 +42,8 @@ TABLE = [
     (Action.TRAIN, {"has_new": False}, Action.KEEP, Hold.NO_NEW_DATA),
     (Action.RETRAIN, {"suspicious": True}, Action.KEEP, Hold.SUSPICIOUS_DATA),
     (Action.TRAIN, {"suspicious": True}, Action.KEEP, Hold.SUSPICIOUS_DATA),
+    (Action.RETRAIN, {"missing": True}, Action.KEEP, Hold.FORECASTS_MISSING),
+    (Action.RETRAIN, {"missing": False}, Action.RETRAIN, Hold.NOTHING),
     (Action.RETRAIN, {"n_rows": MIN_ROWS - 1}, Action.KEEP, Hold.TOO_LITTLE_DATA),
     (Action.TRAIN, {"n_rows": MIN_ROWS - 1}, Action.KEEP, Hold.TOO_LITTLE_DATA),
     (Action.RETRAIN, {"age": COOLDOWN - 1}, Action.KEEP, Hold.COOLING_DOWN),
@@ -55,6 +57,7 @@ TABLE = [
     (Action.RETRAIN, {"in_progress": True, "has_new": False, "n_rows": 0, "age": 0}, Action.KEEP, Hold.IN_PROGRESS),
     (Action.RETRAIN, {"has_new": False, "n_rows": 0, "age": 0}, Action.KEEP, Hold.NO_NEW_DATA),
     (Action.RETRAIN, {"suspicious": True, "n_rows": 0, "age": 0}, Action.KEEP, Hold.SUSPICIOUS_DATA),
+    (Action.RETRAIN, {"missing": True, "n_rows": 0, "age": 0}, Action.KEEP, Hold.FORECASTS_MISSING),
     (Action.RETRAIN, {"n_rows": 0, "age": 0}, Action.KEEP, Hold.TOO_LITTLE_DATA),
 ]  # fmt: skip
 
@@ -70,6 +73,17 @@ def test_the_table_has_a_row_for_every_hold_that_a_guard_can_give() -> None:
     elsewhere = {Hold.PINNED, Hold.NO_FORMER_CHAMPION, Hold.NOTHING_TO_CHANGE}  # promotions and rollbacks
     elsewhere |= {Hold.BUDGET, Hold.SETTLED}  # trainings that lapse in the queue
     assert {row[3] for row in TABLE} == set(Hold) - elsewhere
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_missing_forecasts_hold_what_they_are_no_evidence_for_and_nothing_else(reason: Reason) -> None:
+    proposal = Proposal(
+        action=np.array([ACTION_CODE[Action.RETRAIN]], dtype=np.int8),
+        reason=np.array([REASON_CODE[reason]], dtype=np.int8),
+    )
+    held_by = HOLDS[guard(proposal, circumstances(missing=True)).held_by[0]]
+    judges = {Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH, Reason.MODEL_FAILED}
+    assert held_by is (Hold.FORECASTS_MISSING if reason in judges else Hold.NOTHING)
 
 
 def test_streams_are_held_one_by_one() -> None:

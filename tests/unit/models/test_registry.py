@@ -93,7 +93,7 @@ def named(name, **params):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("prophet", "model 'prophet' is unknown; allowed are lightgbm, ridge, or MODULE:CLASS"),
+        ("prophet", "model 'prophet' is unknown; allowed are lightgbm, ridge, external, or MODULE:CLASS"),
         ("sklearn.linear_model:", "is unknown"),
         (":Ridge", "is unknown"),
         ("no_such_module:Model", "module 'no_such_module' cannot be imported"),

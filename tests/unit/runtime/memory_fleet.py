@@ -18,7 +18,7 @@ from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, S
 from mlma.runtime.control import EngineSettings
 from mlma.runtime.engine import Engine
 from mlma.runtime.executors import Executor, InlineExecutor
-from mlma.runtime.ports import ArtifactStore, Checkpoints, ControlStore, History
+from mlma.runtime.ports import ArtifactStore, Checkpoints, ControlStore, History, Hook
 from mlma.runtime.replay import VirtualClock
 
 ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)
@@ -118,6 +118,7 @@ class Life:
     artifacts: ArtifactStore = field(default_factory=MemoryArtifacts)
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(ANCHOR))
+    hook: Hook | None = None
     day: int = 0  # the next one
     tick_options: dict[str, bool] = field(default_factory=dict)
     engine: Engine = field(init=False)
@@ -135,6 +136,7 @@ class Life:
             executor=self.executor or InlineExecutor(self.n_shards),
             clock=self.clock,
             checkpoints=self.checkpoints,
+            hook=self.hook,
         )
         self.engine.open()
 

@@ -5,7 +5,8 @@ by `mlma.core.admission`.
 """
 
 import codecs
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from mlma.adapters.sources.cells import (
     TIME_EXPECTED,
+    Names,
     parse_names,
     parse_times,
     parse_values,
@@ -23,6 +25,7 @@ from mlma.adapters.sources.cells import (
 from mlma.adapters.sources.labels import labels_by_stream
 from mlma.core.errors import SourceError
 from mlma.core.rows import Rows
+from mlma.models.external import UNNAMED
 
 CHUNK_BYTES = 1 << 20
 
@@ -43,6 +46,11 @@ class ColumnMapping:
     timezone
         Zone of times without an offset. Of a local time that occurs twice the first is meant; one that the
         clock skips does not exist and is rejected.
+    forecast, version
+        Columns of files with forecasts that were made elsewhere: such a file has the first and not ``value``. Without
+        the second all are of one version. Empty: there are no such files.
+    holds_forecasts
+        Whether ``value`` is the forecast.
 
     Raises
     ------
@@ -55,6 +63,9 @@ class ColumnMapping:
     value: str = "y"
     labels: tuple[str, ...] = ()
     timezone: str = "UTC"
+    forecast: str = ""
+    version: str = ""
+    holds_forecasts: bool = False
 
     def __post_init__(self) -> None:
         time_zone(self.timezone)
@@ -62,7 +73,22 @@ class ColumnMapping:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that a file must have, once."""
-        return tuple(dict.fromkeys((self.stream, self.time, self.value, *self.labels)))
+        more = (self.version,) if self.holds_forecasts and self.version else self.labels
+        return tuple(dict.fromkeys((self.stream, self.time, self.value, *more)))
+
+    def of(self, found: Collection[str]) -> "ColumnMapping":
+        """Columns of one file, by the names that it has: of observations, or of forecasts.
+
+        Examples
+        --------
+        >>> mapping = ColumnMapping(forecast="forecast", version="version")
+        >>> mapping.of(["stream", "ts", "y"]).columns, mapping.of(["stream", "ts", "forecast"]).columns
+        (('stream', 'ts', 'y'), ('stream', 'ts', 'forecast'))
+        """
+        if not self.forecast or self.forecast not in found or self.value in found:
+            return self
+        version = self.version if self.version in found else ""
+        return replace(self, value=self.forecast, version=version, holds_forecasts=True)
 
 
 @dataclass(frozen=True)
@@ -70,6 +96,7 @@ class _Table:
     """Columns as read, and the lines of a text file that could not be split."""
 
     columns: dict[str, pa.ChunkedArray]
+    mapping: ColumnMapping
     n: int
     broken: dict[int, str]  # by 1-based data row
 
@@ -101,13 +128,13 @@ def read_file(path: Path, mapping: ColumnMapping) -> Rows:
     else:
         raise SourceError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
     try:
-        return _rows(path, mapping, table)
+        return _rows(path, table)
     except UnicodeDecodeError as error:  # Parquet that claims to hold text
         raise SourceError(f"{path}: holds text that is not UTF-8: {error}") from error
 
 
-def _rows(path: Path, mapping: ColumnMapping, table: _Table) -> Rows:
-    n_all = table.n + len(table.broken)
+def _rows(path: Path, table: _Table) -> Rows:
+    mapping, n_all = table.mapping, table.n + len(table.broken)
     broken_rows = np.fromiter(table.broken, dtype=np.int64, count=len(table.broken))
     whole = np.ones(n_all, dtype=np.bool_)
     whole[broken_rows - 1] = False
@@ -124,7 +151,8 @@ def _rows(path: Path, mapping: ColumnMapping, table: _Table) -> Rows:
     names = parse_names(table.columns[mapping.stream], where=where.format(mapping.stream))
     times = parse_times(table.columns[mapping.time], zone=mapping.timezone, where=where.format(mapping.time))
     values = parse_values(table.columns[mapping.value], where=where.format(mapping.value))
-    labels = {name: table.columns[name] for name in mapping.labels}
+    labels = {} if mapping.holds_forecasts else {name: table.columns[name] for name in mapping.labels}
+    versions = _versions(table, where.format(mapping.version)) if mapping.holds_forecasts else None
     return Rows(
         stream_code=spread(names.code, -1),
         stream_names=names.names,
@@ -139,17 +167,28 @@ def _rows(path: Path, mapping: ColumnMapping, table: _Table) -> Rows:
         time_column=mapping.time,
         value_column=mapping.value,
         time_expected=TIME_EXPECTED.format(zone=mapping.timezone),
+        version_code=None if versions is None else spread(versions.code, -1),
+        version_names=() if versions is None else versions.names,
+        version_column=mapping.version,
     )
+
+
+def _versions(table: _Table, where: str) -> Names:
+    """Versions of the rows of a file with forecasts."""
+    if not table.mapping.version:
+        return Names(np.zeros(table.n, dtype=np.int64), (UNNAMED,))
+    return parse_names(table.columns[table.mapping.version], where=where)
 
 
 def _read_parquet(path: Path, mapping: ColumnMapping) -> _Table:
     try:
         with pq.ParquetFile(path) as file:
+            mapping = mapping.of(file.schema_arrow.names)
             _check_columns(path, mapping, file.schema_arrow.names)
             table = file.read(columns=list(mapping.columns))
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: cannot be read as Parquet, truncated or not Parquet: {_reason(error)}") from error
-    return _Table({name: table.column(name) for name in mapping.columns}, table.num_rows, {})
+    return _Table({name: table.column(name) for name in mapping.columns}, mapping, table.num_rows, {})
 
 
 def _read_csv(path: Path, mapping: ColumnMapping) -> _Table:
@@ -165,6 +204,7 @@ def _read_csv(path: Path, mapping: ColumnMapping) -> _Table:
         _check_encoding(path)
         with pa.input_stream(str(path), compression="detect") as stream:
             names = pa_csv.open_csv(stream, read_options=read, parse_options=parse).schema.names
+        mapping = mapping.of(names)
         _check_columns(path, mapping, names)
         broken.clear()
         convert = pa_csv.ConvertOptions(
@@ -176,7 +216,7 @@ def _read_csv(path: Path, mapping: ColumnMapping) -> _Table:
             table = pa_csv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
     except (pa.ArrowException, OSError, EOFError) as error:
         raise SourceError(f"{path}: cannot be read as comma-separated text: {_reason(error)}") from error
-    return _Table({name: table.column(name) for name in mapping.columns}, table.num_rows, broken)
+    return _Table({name: table.column(name) for name in mapping.columns}, mapping, table.num_rows, broken)
 
 
 def _check_encoding(path: Path) -> None:
