@@ -1,7 +1,8 @@
 """Speed of `LossMonitor` as ratios of one run: NumPy's reading of the array, scipy stream by stream, driftfdr.
 
 scipy computes the very p-values of the monitor, one stream after another, and is given for nothing what the fleet knows
-(dependence, prior, common component, floors) and the log losses of the past.
+(dependence, prior, common component, floors) and the log losses of the past. ``python -m benchmarks.detection_speed``
+prints this part of `benchmarks.detection` alone, without driftfdr.
 """
 
 import json
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 
 from benchmarks import detection_driftfdr_child as child
@@ -172,3 +174,7 @@ def table(speed: Speed) -> Table:
         made.add_row(f"{name}, calibration and a window", f"x{significant(times)} (a window alone x{steady})")
     made.add_row("state, bytes a stream", significant(speed.bytes_per_stream))
     return made
+
+
+if __name__ == "__main__":
+    Console().print(table(measure(SpeedSizes(), None)))
