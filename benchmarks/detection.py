@@ -71,7 +71,8 @@ def samples(plan: Plan) -> Iterator[Sample]:
 
 def evidence_of(sample: Sample) -> dict[str, Evidence]:
     """Evidence of every detector that is computed in this process."""
-    found = our_evidence(sample) | our_evidence(sample, test="e_process", turns=1)
+    found = our_evidence(sample) | our_evidence(sample, accumulate=True)
+    found |= our_evidence(sample, test="e_process", turns=1)
     for name, build in {**BATCH_TESTS, **RIVER_TESTS}.items():
         if name in BATCH_TESTS or detection_river.is_installed():
             found[name] = peer_evidence(name, build, sample)

@@ -14,7 +14,8 @@ from mlma.core.blocks import Bools, Floats
 OURS = "mlma"
 BH = "mlma, fleet rule bh"
 E_PROCESS = "mlma, e-process"
-VARIANTS = (OURS, BH, E_PROCESS)
+ACCUMULATING = "mlma, accumulating"
+VARIANTS = (OURS, BH, E_PROCESS, ACCUMULATING)
 """The first one competes: its default test, and no fleet rule, for the budget is a rate per stream and batch."""
 
 FLOOR = 0.05
@@ -28,8 +29,10 @@ class Monitor:
     found on healthy streams here, which is what the certificate is for.
     """
 
-    def __init__(self, streams: int, *, test: str = "moderated", season: int = 1) -> None:
-        self._monitor = LossMonitor(streams, test=test, fleet="none", season=season, effect_floor=FLOOR)
+    def __init__(self, streams: int, *, test: str = "moderated", season: int = 1, accumulate: bool = False) -> None:
+        self._monitor = LossMonitor(
+            streams, test=test, fleet="none", season=season, effect_floor=FLOOR, accumulate=accumulate
+        )
 
     def p_values(self, losses: Floats) -> Floats:
         """Take one closed batch; p-values of shape (streams,), NaN where not ready, 1 below the effect floor."""
@@ -61,12 +64,14 @@ def benjamini_hochberg(p_value: Floats) -> Floats:
     return adjusted
 
 
-def our_evidence(sample: Sample, *, test: str = "moderated", turns: int | None = None) -> dict[str, Evidence]:
+def our_evidence(
+    sample: Sample, *, test: str = "moderated", accumulate: bool = False, turns: int | None = None
+) -> dict[str, Evidence]:
     """Evidence on whole fleets, a share of whose streams drifts; for the default test also under the fleet rule bh.
 
     Parameters
     ----------
-    test
+    test, accumulate
         Of `LossMonitor`.
     turns
         How many of the sample's turns; None for all.
@@ -74,14 +79,18 @@ def our_evidence(sample: Sample, *, test: str = "moderated", turns: int | None =
     Returns
     -------
     dict
-        `OURS` and `BH`, or `E_PROCESS`.
+        `OURS` and `BH`, or `ACCUMULATING`, or `E_PROCESS`.
     """
     season, warm_up = sample.process.season, sample.warm_up
     onset = warm_up + sample.sizes.before
     drifted = sample.drifted[:turns]
     where = np.nonzero(drifted)
-    known = np.stack([_p_values(Monitor(len(f), test=test, season=season), f)[:, warm_up:] for f in sample.calibration])
-    begun = [Monitor(sample.evaluation.shape[1], test=test, season=season) for _ in sample.evaluation]
+
+    def monitor(streams: int) -> Monitor:
+        return Monitor(streams, test=test, season=season, accumulate=accumulate)
+
+    known = np.stack([_p_values(monitor(len(f)), f)[:, warm_up:] for f in sample.calibration])
+    begun = [monitor(sample.evaluation.shape[1]) for _ in sample.evaluation]
     before = np.stack([_p_values(m, f[:, :onset]) for m, f in zip(begun, sample.evaluation, strict=True)])[
         ..., warm_up:
     ]
@@ -97,6 +106,8 @@ def our_evidence(sample: Sample, *, test: str = "moderated", turns: int | None =
             [np.broadcast_to(before, (*drifted.shape, before.shape[2])), after], axis=3
         )
     rules = {E_PROCESS: None} if test == "e_process" else {OURS: None, BH: benjamini_hochberg}
+    if accumulate:
+        rules = {ACCUMULATING: None}
     return {
         name: Evidence(
             calibration=_evidence(known, rule).reshape(-1, known.shape[2]),

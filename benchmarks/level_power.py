@@ -28,6 +28,7 @@ KINDS: dict[str, dict[str, bool]] = {
     "monitor": {},  # as it comes
     "whole fleet": {"common": False},  # nothing is taken out, so that a fault of the whole fleet is seen by stream
     "alone": {"common": False, "anchored": False},  # the test and the adaptive reference, nothing else
+    "accumulating": {"accumulate": True},  # several batches together, against twelve frozen ones
 }
 
 
@@ -109,7 +110,7 @@ def _fleet(process: Process, *, streams: int, seed: int) -> _Fleet:
     made = _Fleet(healthy={}, degraded={}, distance={}, others=others)
     minority, everyone = np.arange(streams) % MINORITY == 0, np.ones(streams, dtype=np.bool_)
     for kind, options in KINDS.items():
-        faulty = minority if kind == "monitor" else everyone
+        faulty = minority if kind in ("monitor", "accumulating") else everyone
         monitor = LossMonitor(streams, fleet="none", effect_floor=0.0, season=process.season, seed=seed, **options)
         for m, batch in enumerate(healthy):
             if m in SIZES:
@@ -136,7 +137,7 @@ def _oracle(distances: Sequence[Floats]) -> float:
 
 def promised(process: Row, kind: str) -> bool:
     """Whether the level of a row is a promise: a week that all streams share needs the common component."""
-    return process.has_own_level and not (kind != "monitor" and process.losses == "weekly, shared")
+    return process.has_own_level and not (kind in ("whole fleet", "alone") and process.losses == "weekly, shared")
 
 
 def misses(table: Sequence[Row]) -> list[str]:
@@ -144,7 +145,7 @@ def misses(table: Sequence[Row]) -> list[str]:
     return [
         f"{row.losses}, {kind}, nominal {alpha:.0%}, m = {m}: {share.mean:.2%}"
         for row in table
-        for kind in ("monitor", "alone")
+        for kind in ("monitor", "alone", "accumulating")
         if promised(row, kind)
         for alpha, shares in row.level[kind].items()
         for m, share in shares.items()
@@ -218,6 +219,10 @@ def render(table: Sequence[Row], *, streams: int, seeds: int) -> str:
             "",
             *_levels(table, "monitor"),
             "",
+            "Level with ``accumulate`` in percent:",
+            "",
+            *_levels(table, "accumulating"),
+            "",
             "Level of the test alone (adaptive reference, nothing taken out) in percent:",
             "",
             *_levels(table, "alone"),
@@ -227,7 +232,7 @@ def render(table: Sequence[Row], *, streams: int, seeds: int) -> str:
             *_others(table),
             "",
             f"Power at +{SHIFT} sd, nominal 5 %: monitor (one stream in {MINORITY} degraded), whole fleet degraded",
-            "(nothing taken out), test alone / the design's table / oracle:",
+            "(nothing taken out), test alone, with ``accumulate`` (as the first) / the design's table / oracle:",
             "",
             *_powers(table),
             "",

@@ -161,6 +161,10 @@ class TestingSection(Section):
     anchored_size: int = Field(
         _TESTING.anchored_size, ge=0, description="batches of the anchored reference; 0 switches it off"
     )
+    accumulate: bool = Field(
+        _TESTING.accumulate,
+        description="add up the evidence of eight batches against the anchored reference, of 12 batches then",
+    )
     min_reference: int = Field(
         _TESTING.min_reference, ge=2, description="batches a reference needs before it is tested against, from 2"
     )

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     TRAINING_FAILED = "training_failed"  # no candidate came out of the training
     TRIGGERED = "triggered"  # the trigger of a policy that only replays know was due
     BACK_TO_TIME = "back_to_time"  # an engineer brought back what served at a time
+    ALARM_ACCUMULATED = "alarm_accumulated"  # several batches together are worse than the anchored reference
 
 
 class Hold(StrEnum):

@@ -19,7 +19,7 @@ SHOWN = 5
 SHOWN_BRIEFLY = 3
 """Examples in every other section: what healed, waits or passed over the fleet leaves room for what needs someone."""
 
-ALARMS = frozenset({Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH})
+ALARMS = frozenset({Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH, Reason.ALARM_ACCUMULATED})
 ORDERS_HOLD = frozenset({Hold.FROZEN, Hold.PINNED})
 """Holds that an engineer's override causes, and that only a person ends."""
 

@@ -28,6 +28,7 @@ class Findings:
     bad: Bools  # the batch lies in a period that was declared bad
     in_incident: Bools  # got worse only together with others
     armed: bool  # the test's certificate has not failed
+    p_accumulated: Floats | None = None  # of several batches together; None where that is not asked for
 
 
 def verdict(found: Findings, *, alpha: float, effect_floor: float) -> tuple[Bools, NDArray[np.int8]]:
@@ -52,6 +53,9 @@ def verdict(found: Findings, *, alpha: float, effect_floor: float) -> tuple[Bool
     speaks = np.where(p_anchored < p_adaptive, REASON_CODE[Reason.ALARM_ANCHORED], REASON_CODE[Reason.ALARM_ADAPTIVE])
     both = (p_adaptive <= alpha) & (p_anchored <= alpha)
     reason[streams] = np.where(both, REASON_CODE[Reason.ALARM_BOTH], speaks)
+    if found.p_accumulated is not None:  # several batches speak where none does by itself
+        is_quiet = ~((p_adaptive <= alpha) | (p_anchored <= alpha)) & ~np.isnan(found.p_accumulated[streams])
+        reason[streams[is_quiet]] = REASON_CODE[Reason.ALARM_ACCUMULATED]
     return alarm, reason
 
 

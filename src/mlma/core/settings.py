@@ -105,6 +105,7 @@ class TestingSettings:
     reference: ReferencePolicy = ReferencePolicy.POOLED
     reference_size: int = 8
     anchored_size: int = 4  # 0 switches the anchored reference off
+    accumulate: bool = False  # add up the evidence of several batches against the anchored reference
     min_reference: int = 2
     fleet: FleetRule = FleetRule.NONE
     effect_floor: float = 0.05  # smallest relative rise of the loss that may alarm

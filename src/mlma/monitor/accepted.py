@@ -45,6 +45,8 @@ def check(settings: TestingSettings, n_streams: int, labels: Mapping[str, Sequen
     for name, least in LEAST:
         if not least <= getattr(settings, name) <= MOST_REFERENCE:
             raise ValueError(f"{name} {getattr(settings, name)}: expected {least} to {MOST_REFERENCE}")
+    if settings.accumulate and (settings.name is not LossTestName.MODERATED or not settings.anchored_size):
+        raise ValueError("accumulate: expected the moderated test and an anchored reference")
     if not settings.effect_floor >= 0.0:
         raise ValueError(f"effect_floor {settings.effect_floor}: expected 0 or more")
     for key, values in labels.items():

@@ -11,6 +11,7 @@ from mlma.core.blocks import Bools, Floats
 from mlma.core.incidents import Separation
 from mlma.core.judge import Findings, verdict
 from mlma.core.settings import FleetRule
+from mlma.monitor.accumulation import Scored
 from mlma.monitor.kernel import Comparison, Kernel
 from mlma.monitor.membership import adaptive_lags, anchored_lags
 from mlma.monitor.memory import Memory
@@ -60,10 +61,13 @@ def judge(memory: Memory, summary: BatchSummary, *, at: int, bad: Bools | None =
     separation = _separated(memory, batch, kernel)
     cleaned = batch.tested - separation.shift
     found, log_e = _compared(memory, batch, kernel, cleaned)
+    found, sums = _with_sum(memory, batch, kernel, cleaned, found)
     verdicts = _verdicts(memory, batch, kernel, separation, cleaned, found, log_e)
     if len(batch.log_yards):
         _learn_coefficients(memory, batch, kernel, cleaned)
     log_loss = batch.log_loss - separation.shift if len(batch.log_yards) else cleaned
+    if memory.accumulation is not None and sums is not None:
+        memory.accumulation.add(sums, at)
     memory.references.push(summary, log_loss, batch.log_yards, batch=at)
     if memory.evidence is not None:
         row = int(memory.references.newest()[0])
@@ -132,6 +136,18 @@ def _compared(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> 
     return found._replace(p_value=p_value), log_e
 
 
+def _with_sum(
+    memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats, found: Comparison
+) -> tuple[Comparison, Scored | None]:
+    """Test what the newest batches add up to as well, where that is asked for; and the newest score."""
+    if memory.accumulation is None:
+        return found, None
+    made = (memory.references, kernel.anchored, kernel.anchored_scale)
+    tested = cleaned if batch.usable.all() else np.where(batch.usable, cleaned, np.nan)
+    newest = memory.accumulation.score(tested, *made, kernel.prior, kernel.dependence, batch.at)
+    return kernel.with_sum(found, memory.accumulation.test(newest.score, *made, kernel.dependence, batch.at)), newest
+
+
 def _p_single(memory: Memory, batch: Batch) -> tuple[Floats, Floats]:
     assert memory.single is not None
     single, least, at = memory.single, memory.settings.min_reference, batch.at
@@ -161,13 +177,15 @@ def _verdicts(
         in_incident &= (kernel.compare(batch.tested).p_value <= settings.alpha) & ~significant
     is_all = memory.single is None and bool(ready.all())
     findings = Findings(
-        p_adaptive=found.p_adaptive, p_anchored=found.p_anchored, effect=found.effect, significant=significant,
-        ready=ready, has_value=ready if is_all else np.isfinite(batch.tested), bad=batch.bad, in_incident=in_incident,
+        p_adaptive=found.p_adaptive, p_anchored=found.p_anchored, p_accumulated=found.p_accumulated,
+        effect=found.effect, significant=significant, ready=ready,
+        has_value=ready if is_all else np.isfinite(batch.tested), bad=batch.bad, in_incident=in_incident,
         armed=memory.certificate.is_armed,
     )  # fmt: skip
     alarm, reason = verdict(findings, alpha=settings.alpha, effect_floor=settings.effect_floor)
     return Verdicts(
         batch=batch.at, p_value=found.p_value, p_adaptive=found.p_adaptive, p_anchored=found.p_anchored,
+        p_accumulated=found.p_accumulated,
         effect=found.effect, ready=ready, alarm=alarm, reason_code=reason, incident=separation.member,
         incidents=separation.incidents, certificate=memory.certificate, mean_loss=batch.summary.mean_loss,
         tested=cleaned, n=batch.summary.n, n_reference=kernel.adaptive.m,
@@ -227,7 +245,8 @@ def _run_sham(memory: Memory, kernel: Kernel, at: int) -> None:
         return memory.single.p_sham(original, at, size=settings.reference_size), effect
 
     def moderated_tester(segments: Segments) -> tuple[Floats, Floats]:
-        return kernel.p_sham(segments, newest)
+        shrink = 1.0 if memory.accumulation is None else memory.accumulation.shrink(kernel.dependence)
+        return kernel.p_sham(segments, newest, shrink)
 
     tester: Callable[[Segments], tuple[Floats, Floats]] = moderated_tester if memory.single is None else single_tester
     memory.sham.run(

@@ -6,15 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlma.core.accumulation import LARGE, together
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.judge import either
 from mlma.core.loss_tests import LARGE_FLEET, Prior, moderated_p, predicted_sd
 from mlma.core.prediction import Dependence, Prediction, predict
 from mlma.core.settings import ReferencePolicy, TestingSettings
+from mlma.monitor.accumulation import Added
 from mlma.monitor.membership import is_nested, nested_by_policy, predict_adaptive, predict_anchored
 from mlma.monitor.prior_memory import PriorMemory
 from mlma.monitor.references import References
 from mlma.monitor.sham import Segments
+from mlma.monitor.sham_sums import add_up_sham
 
 FIRST = slice(0, 1)
 
@@ -86,7 +89,16 @@ class Kernel:
             _rise(tested, self.adaptive, self.anchored, _is_louder(p_anchored, p_adaptive)),
         )
 
-    def p_sham(self, segments: Segments, newest_first: Floats) -> tuple[Floats, Floats]:
+    def with_sum(self, found: "Comparison", total: Added) -> "Comparison":
+        """The same, with the test of what several batches add up to in the place of the anchored one."""
+
+        def correlations(some: Ints) -> Floats:
+            one = correlation(self.adaptive, self.anchored, self.nested(some), self.prior.df, some)
+            return np.asarray(total.likeness[some] * one)
+
+        return found.with_sum(total, correlations)
+
+    def p_sham(self, segments: Segments, newest_first: Floats, shrink: float = 1.0) -> tuple[Floats, Floats]:
         """The same test on sham streams: p-values of both references together, and effects; shape (tests,).
 
         Parameters
@@ -95,6 +107,8 @@ class Kernel:
             What is tested against what.
         newest_first
             Shape (batches, streams): tested numbers of the newest batches, the tested batch of now included.
+        shrink
+            Of scores before they are added up, where they are.
         """
 
         def values(position: Ints) -> Floats:
@@ -114,8 +128,13 @@ class Kernel:
             predictions.append(made)
         (p_adaptive, p_anchored), (adaptive, anchored) = p, predictions
         nested = nested_by_policy(self.settings, segments.at - segments.start <= self._sham_size())
-        together = either(p_adaptive, p_anchored, correlation(adaptive, anchored, nested, self.prior.df))
-        return together, _rise(recent, adaptive, anchored, _is_louder(p_anchored, p_adaptive))
+        alike = correlation(adaptive, anchored, nested, self.prior.df)
+        effect = _rise(recent, adaptive, anchored, _is_louder(p_anchored, p_adaptive))
+        found = Comparison(p_adaptive, p_anchored, either(p_adaptive, p_anchored, alike), effect)
+        if self.settings.accumulate:
+            total = add_up_sham(segments, values, self.settings, self.dependence, prior, shrink)
+            found = found.with_sum(total, total.likeness * alike)
+        return found.p_value, found.effect
 
     def _sham_size(self) -> int:
         settings = self.settings
@@ -143,12 +162,26 @@ class Comparison(NamedTuple):
         Of both together.
     effect
         Relative rise over the reference that speaks louder.
+    p_accumulated
+        Of what the newest batches add up to; None where that is not asked for.
     """
 
     p_adaptive: Floats
     p_anchored: Floats
     p_value: Floats
     effect: Floats
+    p_accumulated: Floats | None = None
+
+    def with_sum(self, total: Added, correlations: Floats | Callable[[Ints], Floats]) -> "Comparison":
+        """The adaptive reference and what the newest batches add up to together; the anchored test is part of that."""
+        one = np.fmin(self.p_adaptive, self.p_anchored)
+        return self._replace(
+            p_value=together(self.p_adaptive, total.p_value, correlations),
+            effect=np.where(
+                total.p_value < np.fmin(one, LARGE), np.expm1(np.minimum(total.rise, HIGHEST)), self.effect
+            ),
+            p_accumulated=total.p_value,
+        )
 
 
 def correlation(

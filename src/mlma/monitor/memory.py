@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from mlma.core.incidents import SeparationRules
 from mlma.core.records import Certificate
 from mlma.core.settings import LossTestName, TestingSettings
 from mlma.monitor import accepted
+from mlma.monitor.accumulation import REFERENCE, Accumulation
 from mlma.monitor.common import Common
 from mlma.monitor.dependence import DependenceMemory
 from mlma.monitor.evidence import Evidence
@@ -50,6 +51,8 @@ class Memory:
         Losses of single targets, for the tests on them; else None.
     evidence
         The e-processes, for that test; else None.
+    accumulation
+        The scores of the newest batches, where evidence is added up; else None.
     online
         What the online fleet rule remembers.
     """
@@ -58,6 +61,8 @@ class Memory:
         self, settings: TestingSettings, n_streams: int, labels: Mapping[str, Sequence[str]], *, seed: int
     ) -> None:
         accepted.check(settings, n_streams, labels)
+        if settings.accumulate:
+            settings = replace(settings, anchored_size=max(settings.anchored_size, REFERENCE, 2 * settings.season))
         self.settings, self.seed = settings, seed
         self.n_streams = n_streams
         self.labels = {key: list(values) for key, values in labels.items()}
@@ -70,6 +75,7 @@ class Memory:
         self.common = Common(self.labels, n_streams, rules)
         self.single = SingleLosses(settings.name) if settings.name in TESTS else None
         self.evidence = self._no_evidence()
+        self.accumulation = Accumulation(n_streams) if settings.accumulate else None
         self.online = fleet.OnlineFdr()
         self.certificate: Certificate = self.certify(-1)
 
@@ -114,6 +120,8 @@ class Memory:
         self.references.reset(streams)
         if self.evidence is not None:
             self.evidence.reset(streams)
+        if self.accumulation is not None:
+            self.accumulation.reset(streams)
         if self.single is not None:
             self.single.reset(streams)
 
@@ -122,6 +130,8 @@ class Memory:
         self.references.exclude(batches, mask)
         if self.evidence is not None:
             self.evidence.exclude(self.references.excluded)
+        if self.accumulation is not None:
+            self.accumulation.exclude(batches, mask)
 
     def add_streams(self, labels: Mapping[str, Sequence[str]], more: int) -> None:
         """Add streams at the end."""
@@ -133,6 +143,8 @@ class Memory:
         self.references.grow(more)
         if self.evidence is not None:
             self.evidence.grow(more)
+        if self.accumulation is not None:
+            self.accumulation.grow(more)
         self.common.grow(self.labels, self.n_streams)
 
     # state
@@ -167,4 +179,4 @@ class Memory:
 
     def _parts(self) -> tuple[Any, ...]:
         parts = (self.references, self.coefficients, self.dependence, self.priors, self.sham, self.common)
-        return (*parts, *(part for part in (self.single, self.evidence) if part is not None))
+        return (*parts, *(part for part in (self.single, self.evidence, self.accumulation) if part is not None))

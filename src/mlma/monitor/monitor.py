@@ -35,6 +35,9 @@ class LossMonitor(Memory):
         In batches.
     anchored
         Compare also with the first batches after the last `reset`, so that a slow slide cannot hide.
+    accumulate
+        Add up the evidence of the newest eight batches against the anchored reference, which has twelve then: small
+        rises that last and slow slides are found sooner, the sudden ones a little later. With the moderated test.
     fleet
         How p-values become alarms: ``none`` (alpha is a rate a stream and batch), ``bonferroni``, ``bh``
         (alpha is the share of false alarms among the alarms of a batch), ``by``, ``e_bh``, ``online``.
@@ -79,6 +82,7 @@ class LossMonitor(Memory):
         reference: str = "pooled",
         reference_size: int = 8,
         anchored: bool = True,
+        accumulate: bool = False,
         fleet: str = "bh",
         effect_floor: float = 0.05,
         min_reference: int = 2,
@@ -93,6 +97,7 @@ class LossMonitor(Memory):
             reference=accepted.member(ReferencePolicy, "reference", reference),
             reference_size=reference_size,
             anchored_size=ANCHORED_SIZE if anchored else 0,
+            accumulate=accumulate,
             fleet=accepted.member(FleetRule, "fleet", fleet),
             effect_floor=effect_floor,
             min_reference=min_reference,

@@ -39,6 +39,8 @@ class Verdicts:
         Scored targets.
     n_reference
         Batches in the adaptive reference.
+    p_accumulated
+        Of what the newest batches add up to against the anchored reference; None unless ``accumulate``.
     """
 
     batch: int
@@ -56,6 +58,7 @@ class Verdicts:
     tested: Floats
     n: Ints
     n_reference: Ints
+    p_accumulated: Floats | None = None
 
     @property
     def reason(self) -> NDArray[np.object_]:

@@ -27,6 +27,7 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.ALARM_ADAPTIVE: "the loss rose above the adaptive reference",
     Reason.ALARM_ANCHORED: "the loss rose above the anchored reference: a slow slide",
     Reason.ALARM_BOTH: "the loss rose above the adaptive and the anchored reference",
+    Reason.ALARM_ACCUMULATED: "the loss of several batches together rose above the anchored reference",
     Reason.INCIDENT: "the loss rose together with others: one incident, not an alarm of this stream",
     Reason.SMALL_EFFECT: "the loss rose significantly, but by less than the effect floor",
     Reason.UNCERTIFIED: "the test's certificate failed, so the calendar decides instead",

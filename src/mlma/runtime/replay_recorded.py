@@ -150,7 +150,7 @@ def recorded(store: ControlStore, history: History, span: Span, testing: Testing
     )
 
 
-ALARMS = (Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH)
+ALARMS = (Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH, Reason.ALARM_ACCUMULATED)
 
 
 def _n_alarms(store: ControlStore, span: Span) -> int:

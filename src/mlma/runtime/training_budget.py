@@ -31,7 +31,7 @@ AGEING_BATCHES = 4
 RECURRING = frozenset(
     {
         Reason.DEBT, Reason.ALARM_ADAPTIVE, Reason.ALARM_ANCHORED, Reason.ALARM_BOTH, Reason.UNCERTIFIED,
-        Reason.MODEL_FAILED,
+        Reason.ALARM_ACCUMULATED, Reason.MODEL_FAILED,
     }
 )  # fmt: skip
 """Reasons that the next batch gives again while they last; the others are given once, or hold until they are met."""
