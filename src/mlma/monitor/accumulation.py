@@ -1,9 +1,4 @@
-"""The scores of the newest batches against the anchored reference, and the test of what they add up to.
-
-A score is made once, when its batch is judged: how far the batch lies above what the anchored reference (and, where
-batches depend on each other, the batch before) predicts, as a normal score. Scores of healthy batches are then
-independent of each other, whatever the dependence, the season and the size of the reference.
-"""
+"""The scores of the newest batches against the anchored reference, and the test of what they add up to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,34 +7,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlma.core.accumulation import ALLOWANCE, HIGHEST, LIKENESS, WINDOW, added, normal_score, tail
+from mlma.core.accumulation import ALLOWANCE, LIKENESS, WINDOW, added, tail
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.loss_tests import Prior
 from mlma.core.prediction import Dependence, Prediction
 from mlma.monitor.excess import SAMPLE, Excess
 from mlma.monitor.references import NEVER, References
+from mlma.monitor.scores import BLOCK, Scored, scored, shared_error
 
 REFERENCE = 12
 """Batches of the anchored reference at least: it is compared with for long, so its own error must be small."""
-
-BLOCK = 12_288
-"""Streams that are worked on at once: their rows stay in the cache."""
 
 PREFIX = "sum_"
 STATE = ("scores", "batches", "residual")
 
 Floats32 = NDArray[np.float32]
-
-
-class Scored(NamedTuple):
-    """One batch against the anchored reference, arrays of shape (streams,), NaN where nothing is known.
-
-    ``score`` is normal and independent of the scores before; ``residual`` is how far the batch lies from the
-    reference, in standard deviations between batches.
-    """
-
-    score: Floats
-    residual: Floats
 
 
 class Added(NamedTuple):
@@ -52,7 +34,7 @@ class Added(NamedTuple):
     likeness
         Correlation of the normal scores of the newest batch and of the sum.
     rise
-        Log of the rise that the batches that add to the sum show; NaN where p is above `LOUD`.
+        Log of the rise that the batches that add to the sum show; NaN where nobody asks for it.
     """
 
     p_value: Floats
@@ -60,60 +42,10 @@ class Added(NamedTuple):
     rise: Floats
 
 
-LOUD = 0.2
-"""p-value above which nobody asks for the rise."""
-
-
-def scored(
-    tested: Floats, before: Floats, prediction: Prediction, sd: Floats, prior: Prior, dependence: Dependence,
-    *, is_next: Bools | None, least: int,
-) -> Scored:  # fmt: skip
-    """Score a batch against the anchored reference.
-
-    Parameters
-    ----------
-    tested
-        Shape (streams,).
-    before
-        Shape (streams,), residual of the batch before; NaN where there was none.
-    prediction, sd
-        Of the batch, from the anchored reference, and the standard deviation of its error.
-    is_next
-        Shape (streams,): the batch before is part of the reference, so that the prediction knows it already.
-        Asked for only where neighbours depend on each other.
-    least
-        Fewest reference batches.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = (tested - prediction.expected) / sd
-        residual, rho = t, dependence.rho
-        if rho > 0.0:
-            wide = np.sqrt(prediction.factor)
-            level = prediction.expected if dependence.repeats > 0.0 else prediction.mean
-            residual = (tested - level) / (sd / wide)
-            innovation = (1.0 - rho**2) + (1.0 - rho) ** 2 * np.maximum(prediction.factor - 1.0, 0.0)
-            further = (residual - rho * before) / np.sqrt(innovation)
-            is_known = ~np.isnan(before) if is_next is None else ~np.isnan(before) & ~is_next
-            t = np.where(is_known, further, t)
-        m = prediction.m[:1] if prediction.m.strides == (0,) else prediction.m
-        score = normal_score(t, prior.df if np.isinf(prior.df) else np.maximum(prior.df + m - 1.0, 0.5))
-        score = np.where(np.isfinite(score) & (m >= least), np.minimum(score, HIGHEST), np.nan)
-    return Scored(score, residual)
-
-
-def shared_error(prediction: Prediction, dependence: Dependence) -> Floats:
-    """Standard deviation, in scores, of the error that a reference gives to all scores made with it; (streams,)."""
-    rho = dependence.rho
-    of_level = np.maximum(prediction.factor - 1.0, 0.0)
-    if dependence.repeats > 0.0:  # what is not known about one phase says nothing about another
-        of_level = (1.0 - dependence.repeats) / prediction.m
-    part = (1.0 - rho) ** 2 * of_level
-    return np.asarray(np.sqrt(part / (1.0 - rho**2 + part)))
-
-
 def add_up(
-    scores: list[Floats], frozen: Ints, shared: Floats, sd: Floats, dependence: Dependence, shrink: float = 1.0
-) -> Added:
+    scores: list[Floats], frozen: Ints, shared: Floats, sd: Floats, dependence: Dependence, *, shrink: float = 1.0,
+    loud: float,
+) -> Added:  # fmt: skip
     """Test what scores add up to.
 
     Parameters
@@ -130,6 +62,8 @@ def add_up(
         How batches depend on each other.
     shrink
         What scores are multiplied with, because their sums vary more than independent scores lead one to expect.
+    loud
+        p-value above which the rise is not asked for.
     """
     n = len(sd)
     if shrink < 1.0:
@@ -144,16 +78,14 @@ def add_up(
     for start in range(0, n, BLOCK):
         block = slice(start, start + BLOCK)
         added([score[block] for score in clean], total[block])
-    if has_gaps or np.ptp(frozen) > 0 or shared.strides != (0,):
-        common = shared * np.minimum(frozen, length) / np.maximum(length, 1)
-    else:
-        common = np.broadcast_to(shared[:1] * min(int(frozen[:1].sum()), len(scores)) / len(scores), n)
-    p_value = tail(total, length, common)
+    of_all = slice(None) if has_gaps or frozen.strides != (0,) or shared.strides != (0,) else slice(0, 1)
+    common = shared[of_all] * np.minimum(frozen[of_all], length[of_all]) / np.maximum(length[of_all], 1)
+    p_value = tail(total, length, np.broadcast_to(common, n))
     rise = np.full(n, np.nan)
-    loud = np.flatnonzero(p_value < LOUD)
-    if len(loud):
-        rise[loud] = _mean_score([score[loud] for score in clean]) * sd[loud]
-        rise[loud] *= np.sqrt(1.0 - dependence.rho**2) / ((1.0 - dependence.rho) * shrink)
+    ask = np.flatnonzero(p_value <= loud)
+    if len(ask):
+        rise[ask] = _mean_score([score[ask] for score in clean]) * sd[ask]
+        rise[ask] *= np.sqrt(1.0 - dependence.rho**2) / ((1.0 - dependence.rho) * shrink)
     likeness = LIKENESS[length[:1]] if length.strides == (0,) else LIKENESS[length]
     return Added(p_value, np.broadcast_to(likeness, n), rise)
 
@@ -229,14 +161,19 @@ class Accumulation:
         past: list[Floats] = [self.scores[row] for row in rows]
         if self.excluded is not None:
             past = [np.where(self.excluded[row], np.nan, self.scores[row]) for row in rows]
-        last = references.first_batch[references.settings.anchored_size - 1].astype(np.int64)
-        frozen = np.where(last > NEVER, at - last, 0)
+        last = references.first_batch[references.settings.anchored_size - 1]
+        frozen = np.broadcast_to(np.int64(WINDOW), len(last))
+        if not len(last) or last.min() == NEVER or at - last.max() < WINDOW:
+            frozen = np.where(last > NEVER, at - last.astype(np.int64), 0)
         shared, scores = shared_error(prediction, dependence), [*past, newest]
         if dependence.rho > 0.0 and len(shared):
             some = slice(None, None, max(1, len(shared) // SAMPLE))
             together = float(np.nan_to_num(np.median(shared[some])))
             self.excess.learn(scores, together, int(np.median(frozen[some])))
-        return add_up(scores, frozen, shared, sd, dependence, self.shrink(dependence))
+        return add_up(
+            scores, frozen, shared, sd, dependence, shrink=self.shrink(dependence),
+            loud=references.settings.alpha,
+        )  # fmt: skip
 
     def shrink(self, dependence: Dependence) -> float:
         """What scores are multiplied with; 1 where neighbours do not depend on each other."""
@@ -248,7 +185,8 @@ class Accumulation:
         self.batches[row] = at
         with np.errstate(over="ignore"):
             self.scores[row] = found.score
-            self.residual[:] = np.where(np.isfinite(found.residual), found.residual, np.nan)
+            self.residual[:] = np.nan if found.residual is None else found.residual
+            self.residual[np.isinf(self.residual)] = np.nan
         if self.excluded is not None:
             self.excluded[row] = False
 

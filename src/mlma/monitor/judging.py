@@ -11,10 +11,11 @@ from mlma.core.blocks import Bools, Floats
 from mlma.core.incidents import Separation
 from mlma.core.judge import Findings, verdict
 from mlma.core.settings import FleetRule
-from mlma.monitor.accumulation import Scored
+from mlma.monitor.accumulation import Added
 from mlma.monitor.kernel import Comparison, Kernel
 from mlma.monitor.membership import adaptive_lags, anchored_lags
 from mlma.monitor.memory import Memory
+from mlma.monitor.scores import Scored
 from mlma.monitor.sham import Segments
 from mlma.monitor.verdicts import Verdicts
 
@@ -60,14 +61,14 @@ def judge(memory: Memory, summary: BatchSummary, *, at: int, bad: Bools | None =
     kernel = Kernel.make(memory.references, memory.coefficients.beta, memory.dependence.now, memory.priors, at)
     separation = _separated(memory, batch, kernel)
     cleaned = batch.tested - separation.shift
-    found, log_e = _compared(memory, batch, kernel, cleaned)
-    found, sums = _with_sum(memory, batch, kernel, cleaned, found)
+    newest, total = _added_up(memory, batch, kernel, cleaned)
+    found, log_e = _compared(memory, batch, kernel, cleaned, total)
     verdicts = _verdicts(memory, batch, kernel, separation, cleaned, found, log_e)
     if len(batch.log_yards):
         _learn_coefficients(memory, batch, kernel, cleaned)
     log_loss = batch.log_loss - separation.shift if len(batch.log_yards) else cleaned
-    if memory.accumulation is not None and sums is not None:
-        memory.accumulation.add(sums, at)
+    if memory.accumulation is not None and newest is not None:
+        memory.accumulation.add(newest, at)
     memory.references.push(summary, log_loss, batch.log_yards, batch=at)
     if memory.evidence is not None:
         row = int(memory.references.newest()[0])
@@ -122,13 +123,15 @@ def _separated(memory: Memory, batch: Batch, kernel: Kernel) -> Separation:
     return found if memory.settings.subtract_common else replace(found, shift=np.zeros_like(found.shift))
 
 
-def _compared(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> tuple[Comparison, Floats | None]:
+def _compared(
+    memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats, total: Added | None
+) -> tuple[Comparison, Floats | None]:
     """Test the cleaned numbers; with the e-process, the logs of the e-values too."""
     tested = cleaned if batch.usable.all() else np.where(batch.usable, cleaned, np.nan)
     if memory.single is not None:
-        p = (np.where(batch.usable, p, np.nan) for p in _p_single(memory, batch))
-        return kernel.combine(tested, *p), None
-    found = kernel.compare(tested)
+        p_adaptive, p_anchored = (np.where(batch.usable, p, np.nan) for p in _p_single(memory, batch))
+        return kernel.combine(tested, p_adaptive, p_anchored), None
+    found = kernel.compare(tested, total)
     if memory.evidence is None:
         return found, None
     prediction = memory.evidence.past.predict(batch.at, memory.coefficients.beta, kernel.dependence.rho)
@@ -136,16 +139,14 @@ def _compared(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> 
     return found._replace(p_value=p_value), log_e
 
 
-def _with_sum(
-    memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats, found: Comparison
-) -> tuple[Comparison, Scored | None]:
-    """Test what the newest batches add up to as well, where that is asked for; and the newest score."""
+def _added_up(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> tuple[Scored | None, Added | None]:
+    """The newest scores, and what they add up to with those of the batches before, where that is asked for."""
     if memory.accumulation is None:
-        return found, None
+        return None, None
     made = (memory.references, kernel.anchored, kernel.anchored_scale)
     tested = cleaned if batch.usable.all() else np.where(batch.usable, cleaned, np.nan)
     newest = memory.accumulation.score(tested, *made, kernel.prior, kernel.dependence, batch.at)
-    return kernel.with_sum(found, memory.accumulation.test(newest.score, *made, kernel.dependence, batch.at)), newest
+    return newest, memory.accumulation.test(newest.score, *made, kernel.dependence, batch.at)
 
 
 def _p_single(memory: Memory, batch: Batch) -> tuple[Floats, Floats]:

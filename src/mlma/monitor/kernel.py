@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlma.core.accumulation import LARGE, together
+from mlma.core.accumulation import together
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.judge import either
 from mlma.core.loss_tests import LARGE_FLEET, Prior, moderated_p, predicted_sd
@@ -67,36 +67,32 @@ class Kernel:
             nested=lambda some: is_nested(references, adaptive, some),
         )  # fmt: skip
 
-    def compare(self, tested: Floats) -> "Comparison":
-        """Test a batch against both references, for numbers of shape (streams,)."""
+    def compare(self, tested: Floats, total: Added | None = None) -> "Comparison":
+        """Test a batch against both references, for numbers of shape (streams,).
+
+        With ``total``, what the newest batches add up to takes the place of the anchored reference's own test.
+        """
         least = self.settings.min_reference
         p_adaptive, p_anchored = (
             moderated_p(tested, prediction, self.prior, min_reference=least, sd=sd)
             for prediction, sd in ((self.adaptive, self.scale), (self.anchored, self.anchored_scale))
         )
-        return self.combine(tested, p_adaptive, p_anchored)
+        return self.combine(tested, p_adaptive, p_anchored, total)
 
-    def combine(self, tested: Floats, p_adaptive: Floats, p_anchored: Floats) -> "Comparison":
+    def combine(
+        self, tested: Floats, p_adaptive: Floats, p_anchored: Floats, total: Added | None = None
+    ) -> "Comparison":
         """Both references together, from the p-values against each of them."""
 
         def correlations(some: Ints) -> Floats:
             return correlation(self.adaptive, self.anchored, self.nested(some), self.prior.df, some)
 
-        return Comparison(
-            p_adaptive,
-            p_anchored,
-            either(p_adaptive, p_anchored, correlations),
-            _rise(tested, self.adaptive, self.anchored, _is_louder(p_anchored, p_adaptive)),
-        )
-
-    def with_sum(self, found: "Comparison", total: Added) -> "Comparison":
-        """The same, with the test of what several batches add up to in the place of the anchored one."""
-
-        def correlations(some: Ints) -> Floats:
-            one = correlation(self.adaptive, self.anchored, self.nested(some), self.prior.df, some)
-            return np.asarray(total.likeness[some] * one)
-
-        return found.with_sum(total, correlations)
+        effect = _rise(tested, self.adaptive, self.anchored, _is_louder(p_anchored, p_adaptive))
+        if total is not None:
+            return _with_sum(
+                p_adaptive, p_anchored, effect, total, lambda some: total.likeness[some] * correlations(some)
+            )
+        return Comparison(p_adaptive, p_anchored, either(p_adaptive, p_anchored, correlations), effect)
 
     def p_sham(self, segments: Segments, newest_first: Floats, shrink: float = 1.0) -> tuple[Floats, Floats]:
         """The same test on sham streams: p-values of both references together, and effects; shape (tests,).
@@ -130,11 +126,11 @@ class Kernel:
         nested = nested_by_policy(self.settings, segments.at - segments.start <= self._sham_size())
         alike = correlation(adaptive, anchored, nested, self.prior.df)
         effect = _rise(recent, adaptive, anchored, _is_louder(p_anchored, p_adaptive))
-        found = Comparison(p_adaptive, p_anchored, either(p_adaptive, p_anchored, alike), effect)
         if self.settings.accumulate:
             total = add_up_sham(segments, values, self.settings, self.dependence, prior, shrink)
-            found = found.with_sum(total, total.likeness * alike)
-        return found.p_value, found.effect
+            found = _with_sum(p_adaptive, p_anchored, effect, total, lambda some: total.likeness[some] * alike[some])
+            return found.p_value, found.effect
+        return either(p_adaptive, p_anchored, alike), effect
 
     def _sham_size(self) -> int:
         settings = self.settings
@@ -172,16 +168,15 @@ class Comparison(NamedTuple):
     effect: Floats
     p_accumulated: Floats | None = None
 
-    def with_sum(self, total: Added, correlations: Floats | Callable[[Ints], Floats]) -> "Comparison":
-        """The adaptive reference and what the newest batches add up to together; the anchored test is part of that."""
-        one = np.fmin(self.p_adaptive, self.p_anchored)
-        return self._replace(
-            p_value=together(self.p_adaptive, total.p_value, correlations),
-            effect=np.where(
-                total.p_value < np.fmin(one, LARGE), np.expm1(np.minimum(total.rise, HIGHEST)), self.effect
-            ),
-            p_accumulated=total.p_value,
-        )
+
+def _with_sum(
+    p_adaptive: Floats, p_anchored: Floats, effect: Floats, total: Added, correlations: Callable[[Ints], Floats]
+) -> Comparison:
+    """The adaptive reference and what the newest batches add up to together; the anchored test is part of that."""
+    rises = np.flatnonzero(~np.isnan(total.rise))
+    louder = rises[total.p_value[rises] < np.fmin(p_adaptive[rises], p_anchored[rises])]
+    effect[louder] = np.expm1(np.minimum(total.rise[louder], HIGHEST))
+    return Comparison(p_adaptive, p_anchored, together(p_adaptive, total.p_value, correlations), effect, total.p_value)
 
 
 def correlation(

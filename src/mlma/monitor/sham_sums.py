@@ -9,7 +9,8 @@ from mlma.core.blocks import Floats, Ints
 from mlma.core.loss_tests import Prior, predicted_sd
 from mlma.core.prediction import Dependence, predict
 from mlma.core.settings import TestingSettings
-from mlma.monitor.accumulation import Added, add_up, scored, shared_error
+from mlma.monitor.accumulation import Added, add_up
+from mlma.monitor.scores import scored, shared_error
 from mlma.monitor.sham import Segments
 
 
@@ -46,7 +47,9 @@ def add_up_sham(
             np.where(inside, values(np.where(inside, at, 0)), np.nan), before, made, sd, prior, dependence,
             is_next=reference[0] >= at - 1, least=settings.min_reference,
         )  # fmt: skip
-        before = found.residual
+        before = np.full(len(segments.at), np.nan) if found.residual is None else found.residual
         scores.append(found.score)
     frozen = np.maximum(segments.at - reference[0], 0)
-    return add_up(scores[1:], frozen, shared_error(made, dependence), sd, dependence, shrink)
+    return add_up(
+        scores[1:], frozen, shared_error(made, dependence), sd, dependence, shrink=shrink, loud=settings.alpha
+    )

@@ -10,7 +10,7 @@ from mlma.core.decisions import Reason
 from mlma.core.prediction import Dependence
 from mlma.monitor.sham import Segments
 
-STREAMS = 150
+STREAMS = 80
 
 
 def losses(batches, *, streams=STREAMS, seed=0, rho=0.0):
@@ -34,21 +34,21 @@ def fed(one, batches):
 def test_a_small_rise_that_lasts_is_found_by_more_streams_and_says_that_several_batches_spoke():
     batches = losses(24)
     for batch in batches[14:]:
-        batch[:75] *= 1.2
+        batch[:40] *= 1.2
     found = {}
     for accumulate in (False, True):
         verdicts = fed(monitor(alpha=0.01, accumulate=accumulate), batches)[17:]
-        found[accumulate] = np.mean([verdict.alarm[:75] for verdict in verdicts])
+        found[accumulate] = np.mean([verdict.alarm[:40] for verdict in verdicts])
     assert found[True] > found[False] + 0.25
-    spoke = verdicts[-1].reason[:75] == Reason.ALARM_ACCUMULATED
+    spoke = verdicts[-1].reason[:40] == Reason.ALARM_ACCUMULATED
     assert spoke.mean() > 0.2
-    assert 0.1 < np.median(verdicts[-1].effect[:75][spoke]) < 0.4
+    assert 0.1 < np.median(verdicts[-1].effect[:40][spoke]) < 0.4
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.6])
 def test_healthy_streams_keep_their_level_also_where_neighbouring_batches_depend_on_each_other(rho):
-    verdicts = fed(monitor(600), losses(30, streams=600, seed=4, rho=rho))
-    for first in (4, 12, 20):
+    verdicts = fed(monitor(500), losses(24, streams=500, seed=4, rho=rho))
+    for first in (4, 10, 16):
         p_value = np.stack([verdict.p_value for verdict in verdicts[first : first + 8]])
         assert 0.02 <= np.mean(p_value <= 0.05) <= 0.075  # neighbouring batches share their scores: 8 count as 3
 
@@ -60,7 +60,7 @@ def test_sham_streams_are_tested_as_live_ones_are(rho, monkeypatch):
     testers = []
     monkeypatch.setattr(one.sham, "run", lambda tester, run, *_, **__: testers.append((tester, run)))
     batches = losses(15, seed=5, rho=rho)
-    batches[-1][:20] *= 1.3
+    batches[-1][:20] *= 1.4
     live = fed(one, batches)[-1]
     tester, run = testers[-1]
     everyone = np.arange(STREAMS)
