@@ -19,22 +19,20 @@ from rich.console import Console
 from benchmarks import detection_driftfdr as driftfdr
 from benchmarks import detection_real, detection_river, detection_runs, detection_speed, detection_tables, measuring
 from benchmarks.detection_contests import Cell, Healthy, Share, cells, healthy, share_won
-from benchmarks.detection_detectors import BATCH_TESTS, Build
+from benchmarks.detection_detectors import BATCH_TESTS
 from benchmarks.detection_drifts import DRIFTS
-from benchmarks.detection_matched import Evidence, Trial, own_knobs, peer_evidence, pooled, strictest, trials
+from benchmarks.detection_matched import Evidence, Trial, own_knobs, peer_evidence, pooled, strictest, that_keep, trials
 from benchmarks.detection_ours import OURS, VARIANTS, our_evidence
 from benchmarks.detection_processes import PROCESSES, Process
 from benchmarks.detection_runs import RunLine, RunSizes
 from benchmarks.detection_samples import Sample, Sizes, synthetic
 from benchmarks.detection_speed import SpeedSizes
 
-RIVER_TESTS: dict[str, Build] = {
-    "KSWIN": lambda streams, _size, _least: detection_river.Kswin(streams),
-    "ADWIN": lambda streams, _size, _least: detection_river.Adwin(streams),
-}
 OWN = "a setting for each process"
 ONE = "one setting for all processes"
 POOL = "one setting, budget kept over all processes together"
+KEPT = "the same, against peers that keep 1.5 budgets in the process"
+SMALL = Sizes(streams=300, fleets=2, turns=1, every=10, calibration_fleets=2, budgets=(0.01,))
 QUICK_PROCESSES = ("iid", "overlap h = 24", "counts, rate .1")
 QUICK_DRIFTS = ("step +25 %", "step +100 %", "shock x2, 1 batch", "none")
 QUICK = Sizes(
@@ -58,6 +56,8 @@ class Plan:
     runs: RunSizes
     run_processes: tuple[str, ...]
     speed: SpeedSizes | None
+    ours: str = OURS  # the variant that competes
+    without: tuple[str, ...] = ()  # peers
 
 
 def samples(plan: Plan) -> Iterator[Sample]:
@@ -69,12 +69,12 @@ def samples(plan: Plan) -> Iterator[Sample]:
         yield detection_real.real(source, plan.data, plan.sizes)
 
 
-def evidence_of(sample: Sample) -> dict[str, Evidence]:
-    """Evidence of every detector that is computed in this process."""
+def evidence_of(sample: Sample, without: Sequence[str] = ()) -> dict[str, Evidence]:
+    """Evidence of every detector that is computed in this process, but for some."""
     found = our_evidence(sample) | our_evidence(sample, accumulate=True)
     found |= our_evidence(sample, test="e_process", turns=1)
-    for name, build in {**BATCH_TESTS, **RIVER_TESTS}.items():
-        if name in BATCH_TESTS or detection_river.is_installed():
+    for name, build in {**BATCH_TESTS, **detection_river.RIVER_TESTS}.items():
+        if name not in without and (name in BATCH_TESTS or detection_river.is_installed()):
             found[name] = peer_evidence(name, build, sample)
     return found
 
@@ -84,13 +84,14 @@ class Report:
     """Everything that was measured, and what was left out.
 
     ``cells`` have knobs of their own for every process, ``cells_of_one_setting`` one for all synthetic ones that keeps
-    the budget in each, ``cells_of_pool`` one that keeps it over all of them together. They let the default compete;
-    ``shares`` lets each variant compete alone.
+    the budget in each, ``cells_of_pool`` one that keeps it over all of them together, ``cells_of_kept`` leaves out
+    who does not keep it in the process. They let one variant compete; ``shares`` lets each compete alone.
     """
 
     cells: tuple[Cell, ...]
     cells_of_one_setting: tuple[Cell, ...]
     cells_of_pool: tuple[Cell, ...]
+    cells_of_kept: tuple[Cell, ...]
     shares: tuple[Share, ...]
     healthy: tuple[Healthy, ...]
     healthy_of_pool: tuple[Healthy, ...]
@@ -153,7 +154,7 @@ def measure(plan: Plan, page: Console) -> Report:
         try:
             for sample in samples(plan):
                 began = time.monotonic()
-                found = evidence_of(sample)
+                found = evidence_of(sample, plan.without)
                 if sample.process.name in plan.run_processes:
                     knob = detection_runs.knobs(found, plan.sizes)
                     collected.runs += detection_runs.run_lines(
@@ -175,15 +176,18 @@ def measure(plan: Plan, page: Console) -> Report:
     one = collected.trials_of_one_setting(names)
     pool = collected.trials_of_one_setting(names, is_pooled=True)
 
-    def settled(groups: Sequence[tuple[Sample, list[Trial]]], variant: str = OURS) -> tuple[Cell, ...]:
+    kept = [(sample, that_keep(group, VARIANTS)) for sample, group in pool]
+
+    def settled(groups: Sequence[tuple[Sample, list[Trial]]], variant: str = plan.ours) -> tuple[Cell, ...]:
         return tuple(cell for sample, group in groups for cell in cells(sample, variant, VARIANTS, group))
 
-    settings = ((OWN, own), (ONE, one), (POOL, pool))
+    settings = ((OWN, own), (ONE, one), (POOL, pool), (KEPT, kept))
     shares = [(v, title, share_won(settled(groups, v))) for v in VARIANTS for title, groups in settings]
     return Report(
         cells=settled(own),
         cells_of_one_setting=settled(one),
         cells_of_pool=settled(pool),
+        cells_of_kept=settled(kept),
         shares=tuple(Share(variant=v, setting=t, won=won, cells=n) for v, t, (won, n) in shares if n),
         healthy=tuple(rate for sample, group in own for rate in healthy(sample, group)),
         healthy_of_pool=tuple(rate for sample, group in pool for rate in healthy(sample, group)),
@@ -208,10 +212,11 @@ def show(report: Report, plan: Plan, page: Console) -> None:
             page.print(detection_tables.drift_table(found, budget, names, title))
     for budget in plan.sizes.budgets if report.healthy_of_pool else ():
         page.print(detection_tables.healthy_table(report.healthy_of_pool, budget, title=POOL))
-    for found, title in ((report.cells, OWN), (report.cells_of_one_setting, ONE), (report.cells_of_pool, POOL)):
+    judged = (report.cells, report.cells_of_one_setting, report.cells_of_pool, report.cells_of_kept)
+    for found, title in zip(judged, (OWN, ONE, POOL, KEPT), strict=True):
         if any(cell.contests for cell in found):
             page.print(detection_tables.peers_table(found, title))
-            page.print(detection_tables.lost_table(found, OURS, title))
+            page.print(detection_tables.lost_table(found, plan.ours, title))
     for share in report.shares:
         percent = f"{share.won / share.cells:.1%}"
         page.print(
@@ -226,7 +231,7 @@ def show(report: Report, plan: Plan, page: Console) -> None:
 
 
 def _plan(options: argparse.Namespace, left_out: list[str]) -> Plan:
-    sizes = replace(QUICK if options.quick else Sizes(), seed=options.seed)
+    sizes = replace(QUICK if options.quick else SMALL if options.small else Sizes(), seed=options.seed)
     chosen = options.process or (QUICK_PROCESSES if options.quick else [process.name for process in PROCESSES])
     peers = None
     if options.no_driftfdr:
@@ -247,8 +252,10 @@ def _plan(options: argparse.Namespace, left_out: list[str]) -> Plan:
         data=data,
         peers=peers,
         runs=RunSizes(streams=40) if options.quick else RunSizes(),
-        run_processes=detection_runs.NAMES,
-        speed=SpeedSizes(streams=20_000, repeats=3) if options.quick else SpeedSizes(),
+        run_processes=() if options.small else detection_runs.NAMES,
+        speed=None if options.small else SpeedSizes(streams=20_000, repeats=3) if options.quick else SpeedSizes(),
+        ours=options.ours,
+        without=tuple(options.without),
     )
 
 
@@ -256,8 +263,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.detection", description=__doc__)
     names = [process.name for process in PROCESSES]
     parser.add_argument("--quick", action="store_true", help="three processes, fewer drifts and streams: a minute")
+    parser.add_argument("--small", action="store_true", help="fewer streams, one budget, neither whole runs nor speed")
+    parser.add_argument("--ours", choices=VARIANTS, default=OURS, metavar="VARIANT", help=f"who competes: {VARIANTS}")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="PEER", help="leave a peer out, such as KSWIN"
+    )
     parser.add_argument("--process", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="directory with the files of real streams")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="directory of real streams' files")
     parser.add_argument(
         "--peers-dir", type=Path, default=driftfdr.DEFAULT_DIRECTORY, metavar="DIR", help="environments of peers"
     )

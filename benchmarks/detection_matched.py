@@ -127,6 +127,24 @@ def strictest(knobs: Sequence[Knobs]) -> Knobs:
     return found
 
 
+KEPT = 1.5
+"""Multiple of the budget up to which a detector counts as keeping it in a process: chance is part of that."""
+
+
+def that_keep(found: Sequence[Trial], always: Sequence[str]) -> list[Trial]:
+    """Trials of the detectors that keep the budget on this sample's evaluation streams, and of some others always.
+
+    A budget that is kept over all processes together may be overspent in one of them; where it is, the detector was
+    not matched.
+    """
+    rate = {(trial.detector, trial.budget): trial.rate for trial in found if trial.drift.name == "none"}
+    return [
+        trial
+        for trial in found
+        if trial.detector in always or rate[trial.detector, trial.budget] <= KEPT * trial.budget
+    ]
+
+
 def pooled(evidence: Sequence[Evidence], sizes: Sizes) -> Knobs:
     """One setting that keeps the budget over the healthy streams of all samples together, not in each of them.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.detection_detectors import Build
 from benchmarks.detection_scoring import SILENT
 from mlma.core.blocks import Bools, Floats, Ints
 
@@ -108,3 +109,9 @@ def ks_distance(a: Floats, b: Floats) -> Floats:
     is_last = np.ones(gap.shape, dtype=np.bool_)  # distribution functions are compared after the last of equals
     is_last[:, :-1] = value[:, 1:] != value[:, :-1]
     return np.asarray(np.where(is_last, gap, 0).max(axis=1) / n)
+
+
+RIVER_TESTS: dict[str, Build] = {
+    "KSWIN": lambda streams, _size, _least: Kswin(streams),
+    "ADWIN": lambda streams, _size, _least: Adwin(streams),
+}

@@ -20,11 +20,11 @@ WINDOW = 8
 
 ALLOWANCE = 0.75
 """Standard deviations that a score must exceed to add to the sum: the best for lasting rises of 1.5 (measured:
-docs/adr/0018)."""
+docs/adr/0019)."""
 
 HIGHEST = 2.5
 """Score beyond which one batch does not add more: a single wild batch is for its own test, and must not fill the sum
-of the batches after it. Heavy tails keep their level by it (measured: docs/adr/0018)."""
+of the batches after it. Heavy tails keep their level by it (measured: docs/adr/0019)."""
 
 SHARE = 0.5
 """Level of the newest batch's own test over that of the sum, where both are tested together."""
@@ -103,7 +103,7 @@ def tail(total: Floats, length: Ints, shared: Floats) -> Floats:
     Examples
     --------
     >>> tail(np.array([0.895, 4.0]), np.array([1, 8]), np.zeros(2)).round(4).tolist()
-    [0.05, 0.0036]
+    [0.0501, 0.0008]
     """
     made = np.full(total.shape, np.nan)
     place = np.minimum((total * (FINE / STEP)), STEPS * FINE - 1)
