@@ -51,7 +51,10 @@ def snapshots(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], bool, TestingSett
     def column(values: st.SearchStrategy) -> np.ndarray:  # type: ignore[type-arg]
         return np.array(draw(st.lists(values, min_size=n, max_size=n)))
 
-    bits = ("has_value", "bad", "in_incident", "has_version", "failed", "pays", "frozen", "in_progress", "has_new")
+    bits = (
+        "has_value", "bad", "in_incident", "has_version", "failed", "pays", "frozen", "in_progress", "has_new",
+        "suspicious",
+    )  # fmt: skip
     now = {name: column(st.booleans()) for name in bits}
     numbers = {"p_adaptive": column(chance), "p_anchored": column(chance), "effect": column(maybe)}
     counts = {"age": column(st.integers(0, 20)), "n_rows": column(st.integers(0, 400))}
@@ -94,7 +97,7 @@ def decide(
     proposal = propose(wanted, signals)
     circumstances = Circumstances(
         frozen=now["frozen"], in_progress=now["in_progress"], has_new=now["has_new"], n_rows=now["n_rows"],
-        age=now["age"], min_rows=168, cooldown=2,
+        suspicious=now["suspicious"], age=now["age"], min_rows=168, cooldown=2,
     )  # fmt: skip
     return made, proposal, guard(proposal, circumstances)
 
