@@ -40,6 +40,7 @@ from mlma.core.records import (
     Decision,
     Effect,
     Finding,
+    GroupTraining,
     Incident,
     Lease,
     Override,
@@ -117,6 +118,11 @@ def effect(number: int = 0, **more: Any) -> Effect:
         id=f"train-{number}-4-0", kind=EffectKind.TRAIN, stream_id=number, batch=4, reason=Reason.ALARM_BOTH,
         **(given | more),
     )  # fmt: skip
+
+
+def group_training(name: str = "all", batch: int = 4, **more: Any) -> GroupTraining:
+    given = {"reason": Reason.DEBT, "n_streams": 9, "ordered_at": NOW, "deadline_at": NOW + DAY}
+    return GroupTraining(id=f"group:{name}-{batch}", name=name, batch=batch, **(given | more))
 
 
 def version(stream_id: int = 0, batch: int = 4, n: int = 0, **more: Any) -> Version:
@@ -758,3 +764,25 @@ def test_bulk_block_of_a_large_fleet_is_stored_whole(store: SqlStore) -> None:
     totals = store.totals(since=NOW, until=NOW + DAY)
     assert len(totals.stream_id) == 20_000
     assert len(store.decisions(exceptions_only=True)) == 1
+
+
+def test_trainings_of_groups_come_back_whole_and_a_later_one_replaces_its_id(store: SqlStore) -> None:
+    waits = group_training(batch=7, status=EffectStatus.WAITING)
+    done = group_training(
+        status=EffectStatus.DONE, finished_at=NOW, cpu_s=2.5, expected_cpu_s=2.0, origin=840, sha256="ab" * 32,
+        family="lightgbm", size_bytes=2**40, n_rows=999, debt=0.25, price=0.125, attempts=2,
+    )  # fmt: skip
+    store.record(Commit(groups=[waits, group_training()]))
+    store.record(Commit(groups=[done]))
+    first, second = store.group_trainings()
+    assert first == done
+    assert math.isnan(second.debt)
+    assert replace(second, debt=0.0, price=0.0) == replace(waits, debt=0.0, price=0.0)
+
+
+def test_totals_count_the_trainings_of_groups_that_succeeded(store: SqlStore) -> None:
+    failed = group_training("two", status=EffectStatus.FAILED, finished_at=NOW, cpu_s=9.0, error="no rows")
+    store.record(Commit(groups=[group_training(status=EffectStatus.DONE, finished_at=NOW, cpu_s=2.5), failed]))
+    totals = store.totals(since=NOW - DAY, until=NOW + DAY)
+    assert (totals.n_trainings, totals.fit_cpu_s) == (1, 2.5)
+    assert store.totals(since=NOW + DAY, until=NOW + 2 * DAY).n_trainings == 0

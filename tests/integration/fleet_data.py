@@ -14,7 +14,7 @@ from mlma.core import policy
 from mlma.core.records import Decision
 from mlma.core.rows import Rows
 from mlma.core.schedule import Schedule
-from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
+from mlma.core.settings import AdmissionSettings, GroupSettings, LifeSettings, ModelSettings, TestingSettings
 from mlma.runtime.control import EngineSettings
 from mlma.runtime.engine import Engine
 from mlma.runtime.executors import Executor
@@ -57,11 +57,14 @@ def rows_of(y: np.ndarray, first_hour: int, last_hour: int, names: list[str] | N
 
 def settings_for(model: str = "ridge", *, wanted: str = "test", **testing: object) -> EngineSettings:
     """Engine settings of the small fleets: every pool serves its blend, a loss test orders the trainings."""
+    used = ModelSettings(name=model, params={"num_trees": 20} if model == "lightgbm" else {})
     return EngineSettings(
         schedule=SCHEDULE,
-        model=ModelSettings(name=model, params={"num_trees": 20} if model == "lightgbm" else {}),
+        model=used,
         testing=TestingSettings(**testing),  # type: ignore[arg-type]
-        life=LifeSettings(warmup=28 * 24, min_rows=14 * 24),
+        life=LifeSettings(
+            warmup=28 * 24, min_rows=14 * 24, groups=(GroupSettings(min_streams=3, rows=900, model=used),)
+        ),
         admission=AdmissionSettings(),
         policy=policy.parse(wanted),
     )
@@ -100,6 +103,10 @@ def outcome(store: ControlStore) -> dict[str, object]:
             replace(effect, ordered_at=at, deadline_at=at, finished_at=None, attempts=0, cpu_s=None)
             for effect in store.effects()
         ],
+        "groups": sorted(
+            repr(replace(one, ordered_at=at, deadline_at=at, finished_at=None, attempts=0, cpu_s=None))
+            for one in store.group_trainings()
+        ),
         "files": [(file.seq, file.path, file.n_admitted, file.n_rejected, file.n_late) for file in store.files()],
         "rejected": store.rejected(),
         "certificate": repr(store.certificate()),

@@ -13,10 +13,10 @@ from mlma.adapters.checkpoints import FileCheckpoints, NoCheckpoints
 from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
 from mlma.core.decisions import OverrideKind, RequestKind
-from mlma.core.settings import Evergreen, Serve, Yardstick
+from mlma.core.settings import Evergreen, GroupSettings, ModelSettings, Serve, Yardstick
 from mlma.runtime.control import EngineSettings
 from tests.integration.fleet_data import issued
-from tests.unit.runtime.memory_fleet import ANCHOR, DAY, HOURS, Life, demand, outcome, rows_of, settings_for
+from tests.unit.runtime.memory_fleet import ANCHOR, DAY, HOURS, TINY, Life, demand, outcome, rows_of, settings_for
 
 DAYS = 51
 BREAK = 46
@@ -70,6 +70,7 @@ def settings_of(serve: Serve) -> EngineSettings:
     life: dict[str, object] = {"cooldown": 0}
     if serve is Serve.BLEND:
         life |= {"serve": serve, "proof": False, "evergreen": tuple(Evergreen), "pool_size": 3}
+        life |= {"groups": (GroupSettings(min_streams=3, rows=300, model=ModelSettings(name=TINY)),)}
     return settings_for(life=life, yardstick=Yardstick.NONE, effect_floor=1.0 if serve is Serve.CHAMPION else 0.05)
 
 

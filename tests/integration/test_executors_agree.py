@@ -70,6 +70,7 @@ def test_inline_and_ray_decide_the_same(tmp_path: Path) -> None:
     inline = lived(tmp_path / "inline", InlineExecutor(2), "lightgbm")
     on_ray = lived(tmp_path / "ray", ray_executor(), "lightgbm")
     assert len(inline["versions"]) > 6  # the break was found and answered
+    assert inline["groups"]
     assert len(inline["forecasts"]) > 6 * 24 * 10  # type: ignore[arg-type]
     agree(on_ray, inline)
 

@@ -18,7 +18,7 @@ from mlma.core import policy
 from mlma.core.durations import format_duration, parse_duration
 from mlma.core.errors import ConfigError
 from mlma.core.hooks import HookSettings
-from mlma.core.settings import AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
+from mlma.core.settings import AdmissionSettings, GroupSettings, LifeSettings, ModelSettings, TestingSettings
 
 ROOT = Path(__file__).parents[2]
 ANCHOR = datetime(2001, 1, 1, tzinfo=UTC)
@@ -132,7 +132,38 @@ def test_the_defaults_are_those_of_the_core():
     assert settings.testing.to_core() == TestingSettings()
     assert settings.admission.to_core(settings.schedule) == AdmissionSettings()
     life = settings.life.to_core(settings.schedule)
-    assert life == LifeSettings(warmup=life.warmup, min_rows=life.min_rows)
+    assert life == LifeSettings(warmup=life.warmup, min_rows=life.min_rows, groups=(GroupSettings(),))
+
+
+def test_groups_are_read_as_they_are_written():
+    wanted = [
+        {"name": "north", "select": "region=north", "rows": 500, "min_streams": 2},
+        {"name": "rest", "select": "region!=north", "model": {"name": "ridge", "params": {"alpha": 2.0}}},
+    ]
+    life = load(None, {"life.groups": wanted}).life.to_core(load().schedule)
+    assert life.groups == (
+        GroupSettings(name="north", select="region=north", rows=500, min_streams=2),
+        GroupSettings(name="rest", select="region!=north", model=ModelSettings(name="ridge", params={"alpha": 2.0})),
+    )
+    assert load(None, {"life.groups": []}).life.to_core(load().schedule).groups == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"life.groups": [{}], "life.serve": "champion"}, "groups are members of blends"),
+        ({"life.groups": [{"name": "a"}, {"name": "a"}]}, "a different name for each group"),
+        ({"life.groups": [{"name": "1 a"}]}, "expected a letter"),
+        ({"life.groups": [{"select": "a=b=c"}]}, "cannot read"),
+        ({"life.groups": [{"rows": 0}]}, "greater than or equal to 1"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(values, said):
+    assert said in complaint(None, values)
+
+
+def test_one_champion_may_leave_the_groups_to_mlma():
+    assert load(None, {"life.serve": "champion"}).life.groups is None
 
 
 def test_the_calendar_of_a_test_that_is_not_armed_is_a_whole_number_of_batches():

@@ -33,6 +33,7 @@ from mlma.adapters.tables import (
     EFFECTS,
     EXCEPTION,
     FINDINGS,
+    GROUP_TRAININGS,
     INCIDENTS,
     LEASES,
     META,
@@ -53,6 +54,7 @@ from mlma.core.records import (
     Delivery,
     Effect,
     Finding,
+    GroupTraining,
     Incident,
     Lease,
     Override,
@@ -165,7 +167,7 @@ class StoreReader:
         return self._list(Decision, query.order_by(*order).limit(limit))
 
     def totals(self, *, since: datetime, until: datetime) -> PeriodTotals:
-        """Sums over the batch decisions decided, and the versions trained, in [since, until); see the port."""
+        """Sums over the batch decisions decided, and the models trained, in [since, until); see the port."""
         c, trained_at = DECISIONS.c, VERSIONS.c.trained_at
         period = and_(c.phase == Phase.BATCH, c.decided_at >= since, c.decided_at < until)
         # A sum skips NULL: n * mean_loss may count only where both losses exist.
@@ -186,13 +188,19 @@ class StoreReader:
             trained_at >= since, trained_at < until
         )
 
+        finished_at = GROUP_TRAININGS.c.finished_at
+        of_groups = select(func.count(), func.coalesce(func.sum(as_double(GROUP_TRAININGS.c.cpu_s)), 0.0)).where(
+            finished_at >= since, finished_at < until, GROUP_TRAININGS.c.status == EffectStatus.DONE
+        )
+
         def ask(connection: Connection) -> PeriodTotals:
             rows = connection.execute(per_stream).all()
             n_trainings, fit_cpu_s = connection.execute(trained).one()
+            n_groups, groups_cpu_s = connection.execute(of_groups).one()
             return PeriodTotals(
                 n_batches=int(connection.execute(batches).scalar_one()),
-                n_trainings=int(n_trainings),
-                fit_cpu_s=float(fit_cpu_s),
+                n_trainings=int(n_trainings) + int(n_groups),
+                fit_cpu_s=float(fit_cpu_s) + float(groups_cpu_s),
                 stream_id=np.array([row[0] for row in rows], dtype=np.int64),
                 n_tested=np.array([row[1] for row in rows], dtype=np.int64),
                 loss=np.array([row[2] for row in rows], dtype=np.float64),
@@ -205,6 +213,11 @@ class StoreReader:
         """Effects in order of ordered_at, then id."""
         query = select_records(Effect, EFFECTS).order_by(EFFECTS.c.ordered_at, EFFECTS.c.id)
         return self._list(Effect, query if status is None else query.where(EFFECTS.c.status == status))
+
+    def group_trainings(self) -> list[GroupTraining]:
+        """Trainings of groups in order of batch, then id."""
+        c = GROUP_TRAININGS.c
+        return self._list(GroupTraining, select_records(GroupTraining, GROUP_TRAININGS).order_by(c.batch, c.id))
 
     def bucket(self) -> Bucket | None:
         """State of the training budget, None before it was first used."""

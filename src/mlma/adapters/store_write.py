@@ -19,6 +19,7 @@ from mlma.adapters.tables import (
     DECISIONS,
     EFFECTS,
     FINDINGS,
+    GROUP_TRAININGS,
     INCIDENTS,
     REJECTED,
     REQUESTS,
@@ -71,6 +72,7 @@ def apply(connection: Connection, commit: Commit) -> None:
     _consume(connection, commit.requests)
     _put(connection, FINDINGS, commit.findings)
     _put(connection, INCIDENTS, commit.incidents)
+    _put(connection, GROUP_TRAININGS, commit.groups)
     if commit.bucket is not None:
         connection.execute(upsert(connection, BUCKETS), {"name": FLEET, **row_of(commit.bucket)})
     if commit.certificate is not None:

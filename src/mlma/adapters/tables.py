@@ -11,6 +11,7 @@ from sqlmodel import Field
 from mlma.adapters.budget_table import BUCKETS
 from mlma.adapters.columns import UtcDateTime, counted_key, double_column, enum_column, time_column
 from mlma.adapters.control_table import ControlTable, table_of
+from mlma.adapters.group_table import GROUP_TRAININGS
 from mlma.adapters.monitor_tables import CERTIFICATES, INCIDENTS
 from mlma.core.decisions import (
     Action,
@@ -27,11 +28,11 @@ from mlma.core.decisions import (
 
 __all__ = [
     "AUDIT", "BUCKETS", "CERTIFICATES", "CURSORS", "DECISIONS", "DELIVERIES", "DIGESTS", "EFFECTS", "EXCEPTION",
-    "FINDINGS", "INCIDENTS", "LEASES", "META", "OVERRIDES", "REJECTED", "REQUESTS", "REVISION", "SERVINGS",
-    "SOURCE_FILES", "STREAMS", "VERSIONS", "ControlTable",
+    "FINDINGS", "GROUP_TRAININGS", "INCIDENTS", "LEASES", "META", "OVERRIDES", "REJECTED", "REQUESTS", "REVISION",
+    "SERVINGS", "SOURCE_FILES", "STREAMS", "VERSIONS", "ControlTable",
 ]  # fmt: skip
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest migration; a database of another revision is refused."""
 
 EXCEPTION = "action <> 'keep' OR proposed <> 'keep'"

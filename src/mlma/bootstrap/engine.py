@@ -12,6 +12,7 @@ from mlma.runtime.ports import Clock, ControlStore
 
 if TYPE_CHECKING:
     from mlma.config import Settings
+    from mlma.core.settings import ModelSettings
     from mlma.runtime.control import EngineSettings
     from mlma.runtime.engine import Engine
     from mlma.runtime.executors import Executor
@@ -45,6 +46,11 @@ def executor_of(settings: "Settings", n_shards: int) -> "Executor":
     from mlma.runtime.ray_executor import RayExecutor
 
     return RayExecutor(n_shards, address=settings.executor.address, n_workers=workers, concurrent=concurrent)
+
+
+def models_of(settings: "Settings") -> "list[ModelSettings]":
+    """Models that the settings name: that of the streams, and those of groups."""
+    return [settings.model.to_core(), *(group.to_core().model for group in settings.life.groups or ())]
 
 
 def engine_settings(settings: "Settings", schedule: Schedule) -> "EngineSettings":
@@ -121,7 +127,8 @@ def make_engine(state: State, settings: "Settings", first: datetime | None, used
     schedule = _fix_schedule(state.store, settings, first)
     if schedule is None:
         return None
-    registry.check(settings.model.to_core())
+    for model in models_of(settings):
+        registry.check(model)
     engine = Engine(
         settings=engine_settings(settings, schedule),
         store=state.store,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlma.bootstrap.engine import check_replayable, cores, engine_settings, executor_of, make_engine
+from mlma.bootstrap.engine import check_replayable, cores, engine_settings, executor_of, make_engine, models_of
 from mlma.bootstrap.plots import plot_fleet
 from mlma.bootstrap.state import load_settings, open_state
 from mlma.core.errors import OperationError
@@ -42,7 +42,8 @@ def run_replay(
     settings = load_settings(None, replay_data.settings_of(request))
     wanted = policies_of(request.policies)
     check_replayable(settings)
-    registry.check(settings.model.to_core())
+    for model in models_of(settings):
+        registry.check(model)
     mapping = ColumnMapping(stream=request.stream_column, time=request.time_column, value=request.value_column)
     rows, aggregated = replay_data.prepared(
         read_file(Path(request.data), mapping), request, settings.schedule.frequency

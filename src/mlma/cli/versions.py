@@ -144,3 +144,7 @@ def show_fleet(made: "FleetPools") -> None:
             _number(row.recent, ".3f"),
         )  # fmt: skip
     tabulate(kinds)
+    from mlma.runtime.group_view import group_words
+
+    for group in made.groups:
+        say(group_words(group))

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-from mlma.core import policy
+from mlma.core import policy, selection
 from mlma.core.durations import EXPECTED, format_duration, parse_duration
-from mlma.core.errors import ConfigError
+from mlma.core.errors import ConfigError, OperationError
 
 IMPORT_PATH = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 """What stands in a module, as ``package.module:name``."""
@@ -79,6 +79,20 @@ def _model_name(value: str) -> str:
     return value
 
 
+def _group_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][\w.-]*", value):
+        raise ValueError("expected a letter, then letters, digits, points, dashes or underscores")
+    return value
+
+
+def _selection(value: str) -> str:
+    try:
+        selection.parse(value)
+    except OperationError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
 def _count(value: object) -> object:
     """``auto`` or a whole number from 1, also as text from the environment."""
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
@@ -97,3 +111,5 @@ Cron = Annotated[str, AfterValidator(_cron)]
 PolicyText = Annotated[str, AfterValidator(_policy)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 Count = Annotated[int | Literal["auto"], BeforeValidator(_count)]
+GroupName = Annotated[str, AfterValidator(_group_name)]
+SelectionText = Annotated[str, AfterValidator(_selection)]

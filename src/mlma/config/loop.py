@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from mlma.config.fields import AnyDuration, Duration, ModelName, Section
+from mlma.config.fields import AnyDuration, Duration, GroupName, ModelName, Section, SelectionText
 from mlma.config.hook import HookSection
 from mlma.core.durations import format_duration
 from mlma.core.errors import ConfigError
@@ -17,6 +17,7 @@ from mlma.core.settings import (
     AdmissionSettings,
     Evergreen,
     FleetRule,
+    GroupSettings,
     LifeSettings,
     LossName,
     LossTestName,
@@ -32,6 +33,7 @@ _TESTING = TestingSettings()
 _ADMISSION = AdmissionSettings()
 _LIFE = LifeSettings(warmup=0, min_rows=1)
 _MODEL = ModelSettings()
+_GROUP = GroupSettings()
 
 MIN_HISTORY = timedelta(days=28)
 """Four weeks: the longest lag of the features is two weeks, which leaves two weeks of complete rows."""
@@ -208,6 +210,30 @@ class TestingSection(Section):
         return TestingSettings(**{name: getattr(self, name) for name in type(self).model_fields})
 
 
+class GroupSection(Section):
+    """One model that serves many streams."""
+
+    name: GroupName = Field(_GROUP.name, description="letters, digits, points, dashes; the member is group:NAME")
+    select: SelectionText = Field(_GROUP.select, description="streams: globs and label selectors; '*' for all")
+    model: ModelSection | None = Field(
+        None, description="as the section model; null: lightgbm on the absolute error, 100 trees of 31 leaves"
+    )
+    rows: int = Field(
+        _GROUP.rows, ge=1, description="rows of a training at most, as many of each stream and at most a quarter of "
+        "its train window, from 1"
+    )  # fmt: skip
+    min_streams: int = Field(
+        _GROUP.min_streams, ge=1, description="streams with enough history that a training needs, from 1"
+    )
+
+    def to_core(self) -> GroupSettings:
+        """Settings of the core."""
+        model = _GROUP.model if self.model is None else self.model.to_core()
+        return GroupSettings(
+            name=self.name, select=self.select, model=model, rows=self.rows, min_streams=self.min_streams
+        )
+
+
 class LifeSection(Section):
     """When a candidate may serve and how trainings are repeated."""
 
@@ -230,6 +256,11 @@ class LifeSection(Section):
     evergreen: tuple[Evergreen, ...] = Field(
         _LIFE.evergreen,
         description="members of a blend that are refitted for all streams after every batch: median, lad, slot_ridge",
+    )
+    groups: tuple[GroupSection, ...] | None = Field(
+        None,
+        description="models that serve many streams as members of their blends, each with name, select, model, rows "
+        "and min_streams; null: one of all streams in a blend, none with one champion; []: none",
     )
     pool_eta: float = Field(
         _LIFE.pool_eta, gt=0, description="how fast a member's weight falls: one that is 1 / eta worse has 1/e of it"
@@ -282,13 +313,26 @@ class LifeSection(Section):
         description="batches that a training waits for the budget before it lapses, from 1",
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.groups and self.serve is not Serve.BLEND:
+            raise ValueError(
+                f"groups are members of blends: expected serve: blend, or no groups, beside serve: {self.serve}"
+            )
+        names = [group.name for group in self.groups or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("expected a different name for each group")
+        return self
+
     def to_core(self, schedule: ScheduleSection) -> LifeSettings:
         """Settings of the core; the history that a training needs comes from the schedule."""
         min_slots = schedule.slots(schedule.min_history_or_default)
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        groups = (_GROUP,) if self.groups is None else tuple(group.to_core() for group in self.groups)
         return LifeSettings(
             warmup=schedule.slots(schedule.warmup_or_default),
             min_rows=max(1, int(CLEAN_SHARE * min_slots)),
-            **{name: getattr(self, name) for name in type(self).model_fields},
+            **{**values, "groups": groups},
         )
 
 

@@ -90,18 +90,13 @@ class Account:
             One version serves: what it loses counts in full, and from the first batch on. In a blend it counts by
             the versions' share, and only once they are no longer fresh: their weight answers sooner.
         """
-        known = np.isfinite(versions) & np.isfinite(yardstick) & np.isfinite(served)
-        known &= (versions > 0) & (yardstick > 0)
+        excess = self.excess(versions, yardstick, served)
+        known = np.isfinite(excess)
         ratio = np.log(np.where(known, versions, 1.0) / np.where(known, yardstick, 1.0))
         ratio = np.clip(ratio, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
         fresh = known & (age <= FRESH_BATCHES)
-        usual = np.exp(_mean(self.fresh_sum, self.fresh_n))
-        loss_sum = self.loss_sum + np.where(known, served, 0.0)
-        loss_n = self.loss_n + known
-        level = np.where(loss_sum > 0, loss_sum / np.maximum(loss_n, 1.0), 1.0)
-        excess = np.where(known, (versions - usual * yardstick) / level, 0.0)
         weight = np.ones(len(age)) if alone else self.share()
-        grown = self.debt + weight * (np.clip(excess, -LARGEST_EXCESS, LARGEST_EXCESS) - SLACK)
+        grown = self.debt + weight * (np.where(known, excess, 0.0) - SLACK)
         charged = known & (alone | ~fresh) & bool(self.fresh_n.any())  # before that, nobody knows what is usual
         return type(self)(
             debt=np.where(charged, np.maximum(grown, 0.0), self.debt),
@@ -109,9 +104,25 @@ class Account:
             fresh_n=self.fresh_n + fresh,
             share_sum=self.share_sum + np.where(fresh, share, 0.0),
             share_n=self.share_n + fresh,
-            loss_sum=loss_sum,
-            loss_n=loss_n,
+            loss_sum=self.loss_sum + np.where(known, served, 0.0),
+            loss_n=self.loss_n + known,
         )
+
+    def excess(self, versions: Floats, yardstick: Floats, served: Floats) -> Floats:
+        """What the versions lost in a batch beyond what they usually lose while fresh, in units of the usual loss.
+
+        Returns
+        -------
+        Floats
+            Shape (streams,), at most `LARGEST_EXCESS` on either side; NaN where something is missing.
+        """
+        known = np.isfinite(versions) & np.isfinite(yardstick) & np.isfinite(served)
+        known &= (versions > 0) & (yardstick > 0)
+        usual = np.exp(_mean(self.fresh_sum, self.fresh_n))
+        loss_sum = self.loss_sum + np.where(known, served, 0.0)
+        level = np.where(loss_sum > 0, loss_sum / np.maximum(self.loss_n + known, 1.0), 1.0)
+        found = np.clip((versions - usual * yardstick) / level, -LARGEST_EXCESS, LARGEST_EXCESS)
+        return np.where(known, found, np.nan)
 
     def share(self) -> Floats:
         """Weight of fresh versions in what is served, shape (streams,), drawn towards the fleet's."""

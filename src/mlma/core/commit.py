@@ -9,6 +9,7 @@ from mlma.core.records import (
     Decision,
     Effect,
     Finding,
+    GroupTraining,
     Incident,
     Rejected,
     Request,
@@ -41,4 +42,5 @@ class Commit:
     findings: Sequence[Finding] = ()
     certificate: Certificate | None = None  # replaces the one of the same batch
     incidents: Sequence[Incident] = ()  # replace those of the same id
+    groups: Sequence[GroupTraining] = ()  # replace those of the same id
     bucket: Bucket | None = None  # of the training budget; replaces the one before

@@ -63,8 +63,8 @@ class PoolSummary:
     ----------
     is_blend
         All members serve, weighted; otherwise one version serves a stream.
-    evergreen_share, versions_share
-        What all evergreen members, and all trained versions, of a stream carry together.
+    evergreen_share, versions_share, groups_share
+        What all evergreen members, all trained versions, and all models of groups, carry of a stream together.
     n_in_use
         Versions that forecast.
     """
@@ -73,6 +73,7 @@ class PoolSummary:
     evergreen_share: float
     versions_share: float
     n_in_use: int
+    groups_share: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from mlma.core.digest_parts import DigestInputs
 
 
 def pool_line(inputs: DigestInputs) -> str:
-    """Median weights of the evergreen members and of the trained versions, and CPU seconds a training.
+    """Median weights of the evergreen members, the trained versions and the models of groups; CPU seconds a training.
 
     Where one version serves alone, the weights say nothing: then the versions that forecast are counted.
     """
@@ -14,8 +14,9 @@ def pool_line(inputs: DigestInputs) -> str:
     if pool is None:
         return f"nothing recorded{_each(inputs)}"
     if pool.is_blend:
+        groups = "" if math.isnan(pool.groups_share) else f", groups {_share(pool.groups_share)}"
         return (
-            f"evergreens {_share(pool.evergreen_share)}, versions {_share(pool.versions_share)} (medians)"
+            f"evergreens {_share(pool.evergreen_share)}, versions {_share(pool.versions_share)}{groups} (medians)"
             f"{_each(inputs)}"
         )
     return f"one version serves, {pool.n_in_use:,} in use{_each(inputs)}"

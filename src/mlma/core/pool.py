@@ -178,8 +178,10 @@ def blended(forecast: Floats, weight: Floats) -> Floats:
     return np.where(mass > 0, np.divide(total, mass, out=np.zeros_like(total), where=mass > 0), forecast[:, 0])
 
 
-def group_losses(losses_of: LossOf, forecast: Floats, inner: Floats, *, n_fixed: int) -> Floats:
-    """Mean losses of the trained versions among themselves, and of the other members among themselves.
+def group_losses(
+    losses_of: LossOf, forecast: Floats, inner: Floats, *, n_fixed: int, n_ageless: int | None = None
+) -> Floats:
+    """Mean losses of the trained versions among themselves, and of the members that do not age among themselves.
 
     Parameters
     ----------
@@ -191,14 +193,16 @@ def group_losses(losses_of: LossOf, forecast: Floats, inner: Floats, *, n_fixed:
         Shape (streams, seats), weights within each of the two groups.
     n_fixed
         Seats that no version takes.
+    n_ageless
+        Of these the first ones, of members that do not age; None: all.
 
     Returns
     -------
     Floats
-        Shape (streams, 2): versions, others; NaN where a group gave no forecast.
+        Shape (streams, 2): versions, members that do not age; NaN where a group gave no forecast.
     """
     made = np.full((len(forecast), 2), np.nan)
-    for column, seats in enumerate((slice(n_fixed, None), slice(0, n_fixed))):
+    for column, seats in enumerate((slice(n_fixed, None), slice(0, n_fixed if n_ageless is None else n_ageless))):
         mass = np.where(np.isfinite(forecast[:, seats]), inner[:, seats, None], 0.0).sum(axis=1)
         if not forecast[:, seats].shape[1]:
             continue
@@ -210,10 +214,13 @@ def group_losses(losses_of: LossOf, forecast: Floats, inner: Floats, *, n_fixed:
     return made
 
 
-def inner_weights(relative: Floats, *, n_fixed: int, eta: float) -> Floats:
-    """Exponential weights within the versions and within the other members; each group sums to 1, or to 0."""
+def inner_weights(relative: Floats, *, n_fixed: int, eta: float, n_ageless: int | None = None) -> Floats:
+    """Exponential weights within the versions and within the members that do not age; each sums to 1, or to 0.
+
+    The seats between the two, of models that serve many streams, belong to neither.
+    """
     made = np.zeros(relative.shape)
-    for seats in (slice(0, n_fixed), slice(n_fixed, None)):
+    for seats in (slice(0, n_fixed if n_ageless is None else n_ageless), slice(n_fixed, None)):
         mine = relative[:, seats] if seats.start else _without_naive(relative[:, seats])
         found = exponential_weights(mine, eta=eta) if mine.shape[1] else made[:, seats]
         made[:, seats] = np.where(np.isfinite(relative[:, seats]).any(axis=1, keepdims=True), found, 0.0)

@@ -152,6 +152,35 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupTraining:
+    """One training of a model that serves a group of streams: the order, what came of it, and its line of the ledger.
+
+    ``id`` is ``"group:<name>-<batch>"``, with the batch after which it was ordered.
+    """
+
+    id: str
+    name: str  # of the group
+    batch: int  # the last batch whose data it may use: after which it started, or was ordered while it waits
+    reason: Reason
+    status: EffectStatus = EffectStatus.PENDING
+    attempts: int = 0
+    n_streams: int  # that the group had
+    debt: float = float("nan")  # what age had cost, as a mean over the streams
+    price: float = float("nan")  # of a training, as a debt
+    ordered_at: datetime
+    deadline_at: datetime
+    finished_at: datetime | None = None
+    error: str = ""
+    expected_cpu_s: float | None = None  # charged to the budget when it started
+    cpu_s: float | None = None  # spent; None while nobody knows
+    origin: int | None = None  # slot from which on the model forecasts; None while there is none
+    family: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+    n_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
     """A standing order of an engineer over a selection of streams.
 

@@ -91,6 +91,30 @@ class ModelSettings:
     seed: int = 0
 
 
+GROUP_PARAMS: Mapping[str, object] = {"objective": "l1", "num_iterations": 100, "num_leaves": 31}
+"""Of the LightGBM model of a group, unless others are given; docs/adr/0020 has the measurements."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSettings:
+    """One model that serves many streams as a further member of their pools."""
+
+    name: str = "all"
+    select: str = "*"  # stream globs and label selectors, see `mlma.core.selection`
+    model: ModelSettings = field(default_factory=lambda: ModelSettings(params=GROUP_PARAMS))
+    rows: int = 30_000  # training rows at most, as many of each stream
+    min_streams: int = 20  # with enough history, for the model to be trained
+
+    @property
+    def member(self) -> str:
+        """Name of the member in the pools."""
+        return f"{GROUP_PREFIX}{self.name}"
+
+
+GROUP_PREFIX = "group:"
+"""Start of the names of members that are models of a group."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestingSettings:
     """The loss test and its references; sizes in batches."""
@@ -129,6 +153,7 @@ class LifeSettings:
     serve: Serve = Serve.BLEND
     pool_size: int = 8  # trained versions of a stream that go on forecasting
     evergreen: tuple[Evergreen, ...] = tuple(Evergreen)  # members of a blend that are refitted after every batch
+    groups: tuple[GroupSettings, ...] = ()  # models that serve many streams, members of a blend
     pool_eta: float = 20.0  # how fast a member's weight falls with its relative loss
     pool_decay: float = 0.8  # of the exponential mean of a member's losses, a batch
     recalibrate: bool = True  # beside a champion: shift and slope of the versions' forecasts

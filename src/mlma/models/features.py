@@ -105,6 +105,35 @@ class Features:
             X[:, :, j] = column
         return X
 
+    def sizes(self, y: Floats, *, start: int, first: int, last: int) -> Floats:
+        """Mean size of the values in the four weeks before the origin of every target, missing ones left out.
+
+        Parameters
+        ----------
+        y, start, first, last
+            As for `build`.
+
+        Returns
+        -------
+        Floats
+            Shape (S, last - first), at least 0; NaN where no value is known. For values that are never negative it
+            is the feature ``level_28``.
+
+        Examples
+        --------
+        >>> from datetime import UTC, datetime, timedelta
+        >>> daily = Schedule(anchor=datetime(2001, 1, 1, tzinfo=UTC), frequency=timedelta(days=1),
+        ...                  horizon=1, batch=7, train_window=140)
+        >>> Features(daily).sizes(np.array([[-3.0, 1.0, np.nan]]), start=0, first=2, last=3)
+        array([[2.]])
+        """
+        if last <= first:
+            return np.empty((len(y), 0))
+        horizon = self.schedule.horizon
+        lo = first // horizon * horizon - self.lookback
+        past = np.abs(padded(y, start=start, lo=lo, hi=(last - 1) // horizon * horizon))
+        return self._levels(past)[-1][:, np.arange(first, last) // horizon - first // horizon]
+
     @property
     def _is_intraday(self) -> bool:
         return self.schedule.horizon < self.schedule.slots_per_day

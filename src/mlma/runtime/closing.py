@@ -4,18 +4,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
+import structlog
 
 from mlma.core import guards, policy
 from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock
-from mlma.core.decisions import Action, Phase
-from mlma.core.records import NAIVE, Effect, Finding
+from mlma.core.decisions import Action, OverrideKind, Phase
+from mlma.core.records import NAIVE, Effect, Finding, GroupTraining
 from mlma.core.settings import EXTERNAL
 from mlma.monitor.verdicts import Verdicts
 from mlma.runtime import clean_rows, monitoring, recalling
 from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
+from mlma.runtime.groups import GroupSignals
 from mlma.runtime.ports import Commit
 from mlma.runtime.scoring import BatchScores, gather
+
+log = structlog.get_logger(__name__)
 
 SILENT_BATCHES = 2
 """Batches without an observation after which a stream is reported silent."""
@@ -43,6 +47,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     # A fault is charged to nobody, nor is the batch after it, which was forecast without the faulty values.
     groups = np.where((suspicious | scores.after_fault)[:, None], np.nan, scores.groups)
     control.pools.charge(groups, scores.mean_loss, batch - fleet.trained)
+    control.pools.charge_groups(scores.members, groups[:, 1], scores.mean_loss, batch)
     proposal = policy.propose(
         settings.policy,
         policy.Signals(
@@ -79,6 +84,8 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     members = np.where(suspicious[:, None], np.nan, scores.members)
     learned = np.where(suspicious[:, None, None], 0.0, scores.recalibration)
     overdue = recalling.retire(control, scores.members, batch)
+    of_groups = _group_trainings(control, scores, batch)
+    control.pools.groups.note(of_groups)  # what starts now is paid for in what is recorded
     control.history.append_pool(control.pools.close(batch, members, learned, trained))
     findings = _findings(control, scores, served & ~failed, batch, now)
     recalled = recalling.recall(control, scores, batch, overdue)
@@ -86,12 +93,36 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
         Commit(
             cursor=batch, block=block, effects=effects, findings=findings, certificate=verdicts.certificate,
             incidents=verdicts.incidents, decisions=recalled.decisions, versions=recalled.versions,
-            servings=recalled.servings,
+            servings=recalled.servings, groups=of_groups,
         )
     )  # fmt: skip
     control.take_note(recalled)
     closed = Closed(batch=batch, scores=scores, verdicts=verdicts, decisions=block, has_version=served)
     return closed, effects
+
+
+def _group_trainings(control: Control, scores: BatchScores, batch: int) -> list[GroupTraining]:
+    """Trainings of groups that a batch orders."""
+    settings = control.settings
+    if not len(control.pools.groups):
+        return []
+    orders, held = control.pools.groups.due(
+        GroupSignals(
+            batch=batch,
+            n_rows=scores.n_rows,
+            frozen=control.held_by(OverrideKind.FREEZE),
+            has_new=scores.last_slot >= settings.schedule.first_slot(batch),
+            suspicious=scores.suspicious,
+            scored=scores.n > 0,
+            losses=scores.members[:, control.pools.n_ageless : control.pools.n_fixed],
+        ),
+        settings.policy,
+        settings.life,
+        at=control.clock.now(),
+    )
+    for name, hold in held.items():
+        log.debug("group_training_held", group=name, batch=batch, held_by=str(hold))
+    return orders
 
 
 def _serving_ids(control: Control) -> tuple[str, ...]:
@@ -134,4 +165,8 @@ def _findings(control: Control, scores: BatchScores, forecast: Bools, batch: int
             stream_id = fleet.ids.get(name, -1)
             if stream_id >= 0 and is_over[stream_id]:
                 found += known.healed(kind, name)
+    has_forecast: Bools = np.asarray(np.isfinite(scores.members).any(axis=0))
+    for seat, group in enumerate(control.pools.groups.each, start=control.pools.n_ageless):
+        if has_forecast[seat]:
+            found += known.healed("model_failed", group.settings.member)
     return found

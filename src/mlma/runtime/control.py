@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from mlma.core import guards, overrides, policy
 from mlma.core.blocks import Bools, Ints
 from mlma.core.decisions import EffectKind, EffectStatus, OverrideKind, Reason, Role
-from mlma.core.records import Decision, Effect, Finding, Request, Serving, Version
+from mlma.core.records import Decision, Effect, Finding, GroupTraining, Request, Serving, Version
 from mlma.core.schedule import Schedule
 from mlma.core.settings import EXTERNAL, AdmissionSettings, LifeSettings, ModelSettings, TestingSettings
 from mlma.core.training_queue import Bucket
@@ -57,6 +57,7 @@ class Results:
     servings: list[Serving] = field(default_factory=list)
     joined: list[Version] = field(default_factory=list)  # versions that forecast in shadow from now on
     findings: list[Finding] = field(default_factory=list)
+    groups: list[GroupTraining] = field(default_factory=list)
     frozen: Bools | None = None  # read once for the round, shape (streams,)
     pinned: Bools | None = None
     known: OpenFindings | None = None
@@ -172,6 +173,7 @@ class Control:
                 versions=results.versions,
                 servings=results.servings,
                 findings=results.findings,
+                groups=results.groups,
                 requests=requests,
                 bucket=results.bucket,
             )
@@ -195,6 +197,7 @@ class Control:
                 self.fleet.versions[version.id] = version
         for effect in results.effects:
             self.fleet.note_effect(effect)
+        self.pools.groups.note(results.groups)
         self.pools.paid([effect.stream_id for effect in results.effects if effect.status is EffectStatus.PENDING])
         for decision in results.decisions:
             self.fleet.note_decision(decision)

@@ -21,10 +21,12 @@ def pool_summary(store: ControlStore, history: History | None) -> PoolSummary | 
     block = None if history is None or cursor is None else history.pool(cursor)
     if block is None:
         return None
+    has_group = any(kind_of(name) is Kind.GROUP for name in block.members)
     return PoolSummary(
         is_blend=store.meta().get("serve", Serve.BLEND) == Serve.BLEND,
         evergreen_share=carried(block, Kind.EVERGREEN),
         versions_share=carried(block, Kind.VERSION),
+        groups_share=carried(block, Kind.GROUP) if has_group else float("nan"),
         n_in_use=sum(kind_of(block.members[code]) is Kind.VERSION for code in np.unique(block.member).tolist()),
     )
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from mlma.core.decisions import Role
 from mlma.core.errors import StoreError
-from mlma.core.records import Version
+from mlma.core.records import GroupTraining, Version
 from mlma.core.schedule import Schedule
 from mlma.runtime.answers import listed
 from mlma.runtime.explain import n_shards
+from mlma.runtime.group_view import member_of, serving_of
 from mlma.runtime.overview import daemon_view
 from mlma.runtime.ports import ControlStore, History
 
@@ -110,7 +111,7 @@ def check_state(
     return [
         Check(name="state", ok=True, message=f"{path}: {n_streams:,} streams, of this program's revision"),
         _lease(store, now),
-        _artifacts(path / "artifacts", store.versions()),
+        _artifacts(path / "artifacts", store.versions(), store.group_trainings()),
         _history(history, n_shards(store.meta()) if schedule else 0),
         _left_over(path),
         _findings(store),
@@ -134,15 +135,21 @@ def _lease(store: ControlStore, now: datetime) -> Check:
     )
 
 
-def _artifacts(root: Path, versions: Sequence[Version]) -> Check:
+def _artifacts(root: Path, versions: Sequence[Version], of_groups: Sequence[GroupTraining]) -> Check:
     champions = [version for version in versions if version.role in {Role.CHAMPION, Role.CHALLENGER, Role.FORMER}]
-    bad = [version for version in champions if version.sha256 and not _is_intact(root, version.sha256)]
+    bad: list[Version | GroupTraining] = [v for v in champions if v.sha256 and not _is_intact(root, v.sha256)]
+    serving = [serving_of(of_groups, member) for member in sorted({member_of(one) for one in of_groups})]
+    bad += [one for one in serving if one is not None and not _is_intact(root, one.sha256)]
     if not bad:
-        return Check(name="artifacts", ok=True, message=f"{len(champions):,} versions that serve or may, all intact")
+        return Check(
+            name="artifacts",
+            ok=True,
+            message=f"{len(champions) + len(serving):,} versions that serve or may, all intact",
+        )
     return Check(
         name="artifacts",
         ok=False,
-        message=f"missing or changed: versions {listed([version.id for version in bad])}",
+        message=f"missing or changed: versions {listed([one.id for one in bad])}",
         remedy="restore artifacts/ from a backup, or order new versions: mlma retrain STREAM --reason 'artifact lost'; "
         "seasonal naive serves until then",
     )

@@ -12,11 +12,13 @@ from mlma.models.external import ExternalForecaster
 from mlma.models.features import Features
 from mlma.models.forecaster import checked_forecasts
 from mlma.runtime.hook_call import HookCall, request_of, sound
-from mlma.runtime.training import TrainingJob, TrainingOutcome, train
+from mlma.runtime.training import GroupJob, TrainingJob, TrainingOutcome, train
 
 
-def carried_out(job: TrainingJob) -> TrainingOutcome:
-    """Outcome of a training, wherever it takes place."""
+def carried_out(job: TrainingJob | GroupJob) -> TrainingOutcome:
+    """Outcome of a training, wherever it takes place; groups are trained here."""
+    if isinstance(job, GroupJob):
+        return train(job)
     call = job.call
     if call is None:
         return train(job)

@@ -23,6 +23,7 @@ from mlma.runtime import fleet as fleets
 from mlma.runtime.closing import Closed
 from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
+from mlma.runtime.groups import groups_of
 from mlma.runtime.orders import Orders
 from mlma.runtime.pools import Pools, evergreens, n_seats, recalibrates
 from mlma.runtime.ports import Commit, ControlStore
@@ -70,6 +71,7 @@ class Engine(Control):
                 ShardSpec(
                     shard=shard, n_shards=n_shards, schedule=schedule, testing=self.settings.testing,
                     model=self.settings.model, evergreen=evergreens(self.settings.life),
+                    groups=groups_of(self.settings.life),
                     n_seats=n_seats(self.settings.life), recalibrates=recalibrates(self.settings.life),
                     history=self.history, artifacts=self.artifacts,
                     checkpoints=self.checkpoints,
@@ -85,6 +87,7 @@ class Engine(Control):
         """Pools as they were recorded after the last closed batch, and who came since."""
         pools, cursor = Pools(self.settings.life), self.store.cursor()
         pools.grow(self.fleet.n_streams)
+        pools.groups.grow(self.fleet.streams)
         block = None if cursor is None else self.history.pool(cursor)
         opened = -1 if cursor is None else self.settings.schedule.origin_after(cursor)
         servings = self.store.servings()
@@ -92,6 +95,9 @@ class Engine(Control):
             leaders = {serving.stream_id: serving.version_id for serving in servings if serving.origin < opened}
             pools.restore(block, self.fleet.versions, leaders)
             pools.paid(np.flatnonzero(self.fleet.trained == cursor).tolist())
+        if len(pools.groups):
+            columns = {} if block is None else block.account
+            pools.groups.restore(columns, self.store.group_trainings(), -1 if cursor is None else cursor)
         joined: list[tuple[datetime, int, Version | Serving]] = [
             (version.trained_at, 1, version)
             for version in self.store.versions()
@@ -188,6 +194,7 @@ class Engine(Control):
         self._seq = seq
         self.fleet.add_streams(admitted.births)
         self.pools.grow(self.fleet.n_streams)
+        self.pools.groups.grow(self.fleet.streams)
         self.fleet.saw(admitted.block.stream_id, admitted.block.slot)
         self._pad_scales()
         self.sync()
@@ -253,7 +260,7 @@ class Engine(Control):
         self.orders.obey()
         while True:
             moved |= self.trainings.settle(wait=wait)
-            if self.fleet.effects:
+            if self.trainings.is_pending:
                 return moved
             until = self.complete_until() if complete_until is None else complete_until
             self._issue(until - self.settings.admission.forecast_wait)
@@ -294,6 +301,7 @@ class Engine(Control):
         if not self.is_warm() or until < self.open_first():
             return
         findings, known = [], OpenFindings(self.store, self.clock.now())
+        failed_groups: dict[str, str] = {}
         for issued in self.executor.forecast(self.lineup(), until=until):
             self.issued_until = max(self.issued_until, issued.until)
             self.costs.predict_cpu_s += issued.cpu_s + issued.spared_cpu_s
@@ -303,6 +311,11 @@ class Engine(Control):
                 known.seen("model_failed", self.fleet.streams[stream_id].name, f"{error}; {self._others()} serves")
                 for stream_id, error in issued.failed.items()
             ]
+            failed_groups |= issued.failed_groups
+        findings += [
+            known.seen("model_failed", member, f"{error}; {self._others()} serves")
+            for member, error in sorted(failed_groups.items())
+        ]
         if findings:
             self.store.record(Commit(findings=findings))
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from mlma.core.blocks import ArrivedBlock, Bools, Floats, Ints
 from mlma.runtime.background import Background
+from mlma.runtime.group_rows import GroupRequest, GroupRows, joined
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.scoring import BatchScores
 from mlma.runtime.serving import Memo
 from mlma.runtime.shard import Issued, Position, Shard, ShardSpec, Window
-from mlma.runtime.training import TrainingJob, TrainingOutcome, train
+from mlma.runtime.training import GroupJob, TrainingJob, TrainingOutcome, train
 
 Calls = Mapping[int, tuple[Any, ...]]
 """Arguments by shard."""
@@ -34,7 +35,7 @@ class Executor(ABC):
         """Call one method on several shards at once; results by shard, in order of shard."""
 
     @abstractmethod
-    def submit(self, job: TrainingJob) -> None:
+    def submit(self, job: TrainingJob | GroupJob) -> None:
         """Start a training."""
 
     @abstractmethod
@@ -86,6 +87,11 @@ class Executor(ABC):
         calls = {shard: (lineup.part(shard, self.n_shards), until) for shard in range(self.n_shards)}
         return list(self._call("forecast", calls).values())
 
+    def group_rows(self, wanted: GroupRequest) -> GroupRows:
+        """Training rows of a group from all shards, in order of stream and slot."""
+        calls = {shard: (wanted.part(shard, self.n_shards),) for shard in range(self.n_shards)}
+        return joined(list(self._call("group_rows", calls).values()))
+
     def windows(self, stream_ids: Ints) -> list[Window]:
         """See `Shard.windows`, in order of stream id."""
         home = stream_ids % self.n_shards
@@ -120,9 +126,9 @@ class InlineExecutor(Executor):
     def _call(self, method: str, calls: Calls) -> dict[int, Any]:
         return {shard: getattr(self._shards[shard], method)(*calls[shard]) for shard in sorted(calls)}
 
-    def submit(self, job: TrainingJob) -> None:
+    def submit(self, job: TrainingJob | GroupJob) -> None:
         """Train at once; order elsewhere in the background."""
-        if job.call is None:
+        if isinstance(job, GroupJob) or job.call is None:
             self._finished.append(train(job))
         else:
             self._background.submit(job)

@@ -14,8 +14,9 @@ import numpy as np
 
 from mlma.core.blocks import MemberBlock
 from mlma.core.decisions import Action, Phase, Reason, Role
-from mlma.core.records import NAIVE, Decision, Serving, Stream, Version
+from mlma.core.records import NAIVE, Decision, GroupTraining, Serving, Stream, Version
 from mlma.core.schedule import Schedule
+from mlma.runtime.group_view import serving_of
 from mlma.runtime.ports import ControlStore, History
 
 FEW = 16
@@ -186,8 +187,9 @@ def served(
     weights: tuple[Weighed, ...] = ()
     stood_in = False
     if block is not None:
+        of_groups = store.group_trainings()
         weights = tuple(
-            Weighed(member=block.members[block.member[row]], weight=float(block.weight[row]))
+            Weighed(member=_named(block.members[block.member[row]], of_groups, origin), weight=float(block.weight[row]))
             for row in np.argsort(-block.weight, kind="stable")
             if block.weight[row] > 0
         )
@@ -200,6 +202,12 @@ def served(
         weights=weights,
         stood_in=stood_in,
     )
+
+
+def _named(member: str, of_groups: Sequence[GroupTraining], origin: int) -> str:
+    """Name of a member; of the model of a group, the id of the training that it came of."""
+    training = serving_of(of_groups, member, origin=origin)
+    return member if training is None else training.id
 
 
 def _members(history: History, schedule: Schedule, stream: Stream, origin: int, *, shard: int) -> MemberBlock | None:

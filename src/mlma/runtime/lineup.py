@@ -1,11 +1,11 @@
 """Who forecasts: the members of every stream's pool with their seats and weights, as a shard is told."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mlma.core.blocks import Floats
+from mlma.core.blocks import Bools, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +16,16 @@ class Champion:
     family: str
     sha256: str
     batch: int = 0  # the last one whose outcomes it learned from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSeat:
+    """A model that serves many streams, and the seat that it has in the pool of each."""
+
+    seat: int
+    member: str  # name in the pools
+    model: Champion
+    streams: Bools  # those that it serves, shape (streams,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +42,8 @@ class Lineup:
         Shape (streams, seats), recalibration of the forecasts.
     versions
         Seat to version, by stream id.
+    groups
+        Models that serve many streams.
     unfit
         Slots that nothing may be learned from, as (first, end), by stream id.
     """
@@ -41,6 +53,7 @@ class Lineup:
     shift: Floats
     slope: Floats
     versions: Mapping[int, Mapping[int, Champion]]
+    groups: tuple[GroupSeat, ...] = ()
     unfit: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     def part(self, shard: int, n_shards: int) -> "Lineup":
@@ -51,5 +64,6 @@ class Lineup:
             shift=np.ascontiguousarray(self.shift[shard::n_shards]),
             slope=np.ascontiguousarray(self.slope[shard::n_shards]),
             versions={i: found for i, found in self.versions.items() if i % n_shards == shard},
+            groups=tuple(replace(one, streams=one.streams[shard::n_shards]) for one in self.groups),
             unfit={i: found for i, found in self.unfit.items() if i % n_shards == shard},
         )

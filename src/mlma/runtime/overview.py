@@ -162,7 +162,8 @@ def overview(
         loss_test=loss_test_view(store.certificate(), store.meta()),
         incidents=tuple(by_size(view(incident, schedule=schedule, cursor=cursor) for incident in going_on)),
         pools=pool_status(store, history, decisions),
-        n_pending_effects=len(store.effects(status=EffectStatus.PENDING)),
+        n_pending_effects=len(store.effects(status=EffectStatus.PENDING))
+        + sum(one.status is EffectStatus.PENDING for one in store.group_trainings()),
         n_open_requests=len(store.requests(open_only=True)),
         overrides=Counter(str(o.kind) for o in store.overrides() if is_active(o, now)),
         findings=Counter(f.kind for f in findings),

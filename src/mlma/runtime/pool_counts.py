@@ -10,6 +10,7 @@ from mlma.core.blocks import Bools, Floats, PoolBlock
 from mlma.core.decisions import EffectStatus, Hold, Phase, Reason
 from mlma.core.life_table import State
 from mlma.core.records import NAIVE
+from mlma.runtime.group_view import GroupRow, group_rows
 from mlma.runtime.pool_view import Kind, is_on_probation, kind_of, state_of
 from mlma.runtime.ports import ControlStore, History
 
@@ -26,7 +27,7 @@ class KindRow:
     Attributes
     ----------
     name
-        `naive`, an evergreen member, or `versions`.
+        `naive`, an evergreen member, the model of a group, or `versions`.
     weight
         Of all its members of a stream together, after the last batch.
     recent
@@ -66,6 +67,7 @@ class FleetPools:
     n_in_use: int
     versions_share: float
     evergreen_share: float
+    groups: tuple[GroupRow, ...] = ()
 
 
 def price_of(meta: Mapping[str, str]) -> float:
@@ -90,6 +92,7 @@ def fleet_pools(store: ControlStore, history: History | None) -> FleetPools:
         n_in_use=sum(kind_of(name) is Kind.VERSION for name in seated),
         versions_share=totals.get(VERSIONS, NAN),
         evergreen_share=NAN if block is None else carried(block, Kind.EVERGREEN),
+        groups=group_rows(store.group_trainings(), block, cursor),
     )
 
 

@@ -28,7 +28,7 @@ class PoolStatus:
         As the daemon last had them; empty and NaN when the state says nothing.
     n_in_use
         Versions with a seat after the last batch; None while no pool is recorded.
-    evergreen_share, versions_share
+    evergreen_share, versions_share, groups_share
         Median over the streams of what they carry together.
     pending
         Trainings under way, by the reason of their order.
@@ -43,6 +43,7 @@ class PoolStatus:
     versions_share: float
     pending: Mapping[str, int]
     waiting: Mapping[str, int]
+    groups_share: float = NAN
 
 
 def pool_status(store: ControlStore, history: History | None, decisions: Sequence[Decision]) -> PoolStatus:
@@ -56,8 +57,10 @@ def pool_status(store: ControlStore, history: History | None, decisions: Sequenc
         Of the last batch.
     """
     meta, summary = store.meta(), pool_summary(store, history)
-    queued = store.effects(status=EffectStatus.WAITING)
-    waiting = Counter({"budget": len(queued)} if queued else {})
+    of_groups = [one for one in store.group_trainings() if one.status in (EffectStatus.PENDING, EffectStatus.WAITING)]
+    n_queued = len(store.effects(status=EffectStatus.WAITING))
+    n_queued += sum(one.status is EffectStatus.WAITING for one in of_groups)
+    waiting = Counter({"budget": n_queued} if n_queued else {})
     waiting.update(str(d.held_by) for d in decisions if d.phase is Phase.BATCH and d.held_by in WAITS)
     return PoolStatus(
         serve=meta.get("serve", ""),
@@ -65,7 +68,13 @@ def pool_status(store: ControlStore, history: History | None, decisions: Sequenc
         n_in_use=None if summary is None else summary.n_in_use,
         evergreen_share=NAN if summary is None else summary.evergreen_share,
         versions_share=NAN if summary is None else summary.versions_share,
-        pending=Counter(str(effect.reason) for effect in store.effects(status=EffectStatus.PENDING)),
+        groups_share=NAN if summary is None else summary.groups_share,
+        pending=Counter(
+            [
+                *(str(effect.reason) for effect in store.effects(status=EffectStatus.PENDING)),
+                *(str(one.reason) for one in of_groups if one.status is EffectStatus.PENDING),
+            ]
+        ),
         waiting=waiting,
     )
 
@@ -89,7 +98,8 @@ def serving_words(pools: PoolStatus) -> str:
     if pools.serve != Serve.BLEND or math.isnan(pools.versions_share):
         return words
     versions, evergreens = (f"{100 * share:.0f} %" for share in (pools.versions_share, pools.evergreen_share))
-    return f"{words}; median weight {versions} versions, {evergreens} evergreen members"
+    groups = "" if math.isnan(pools.groups_share) else f", {100 * pools.groups_share:.0f} % models of groups"
+    return f"{words}; median weight {versions} versions, {evergreens} evergreen members{groups}"
 
 
 def training_words(pools: PoolStatus) -> str:

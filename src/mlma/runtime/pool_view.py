@@ -3,16 +3,17 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 from mlma.core.decisions import Action, EffectStatus, Hold, Phase, Reason, Role
 from mlma.core.life_table import DEADLINES, FINAL, State
-from mlma.core.records import NAIVE, Decision, Effect, Serving, Stream, Version
+from mlma.core.records import NAIVE, Decision, Effect, GroupTraining, Serving, Stream, Version
 from mlma.core.schedule import Schedule
-from mlma.core.settings import Serve
+from mlma.core.settings import GROUP_PREFIX, Serve
 from mlma.models.external import version_name
+from mlma.runtime.group_view import serving_of
 from mlma.runtime.ports import ControlStore, History
 from mlma.runtime.seats import Seats, left_after, seats_of
 
@@ -25,6 +26,7 @@ class Kind(StrEnum):
 
     NAIVE = "naive"  # seasonal naive
     EVERGREEN = "evergreen"  # refitted after every batch
+    GROUP = "group"  # the model of a group of streams
     VERSION = "version"  # trained
 
 
@@ -33,11 +35,13 @@ def kind_of(member: str) -> Kind:
 
     Examples
     --------
-    >>> [str(kind_of(name)) for name in ("naive", "median", "17-40-0")]
-    ['naive', 'evergreen', 'version']
+    >>> [str(kind_of(name)) for name in ("naive", "median", "group:all", "17-40-0")]
+    ['naive', 'evergreen', 'group', 'version']
     """
     if member == NAIVE:
         return Kind.NAIVE
+    if member.startswith(GROUP_PREFIX):
+        return Kind.GROUP
     return Kind.VERSION if _VERSION.fullmatch(member) else Kind.EVERGREEN
 
 
@@ -131,7 +135,8 @@ def stream_pool(
     waiting = _held(decisions)
     served = Counter(serving.version_id for serving in servings)
     on_probation = bool(servings) and is_on_probation(servings[-1], cursor, store.meta())
-    rows = [_member(name, seats) for name in seats.weight if kind_of(name) is not Kind.VERSION]
+    of_groups = store.group_trainings()
+    rows = [_member(name, seats, of_groups, cursor) for name in seats.weight if kind_of(name) is not Kind.VERSION]
     for version in versions:
         is_seated = version.id in seats.weight
         state = state_of(
@@ -155,9 +160,21 @@ def stream_pool(
     return StreamPool(stream=stream, serves=serves, rows=tuple(rows))
 
 
-def _member(name: str, seats: Seats) -> MemberRow:
-    """Row of a member that needs no training."""
-    return _row(name, kind_of(name), recent=seats.relative(name), weight=seats.weight[name])
+def _member(name: str, seats: Seats, of_groups: Sequence[GroupTraining], cursor: int | None) -> MemberRow:
+    """Row of a member that needs no training of the stream."""
+    row = _row(name, kind_of(name), recent=seats.relative(name), weight=seats.weight[name])
+    training = serving_of(of_groups, name)
+    if training is None:
+        return row
+    return replace(
+        row,
+        age=None if cursor is None else cursor - training.batch,
+        trained_at=training.finished_at,
+        batch=training.batch,
+        n_rows=training.n_rows,
+        fit_cpu_s=NAN if training.cpu_s is None else training.cpu_s,
+        came=f"{training.reason}, for {training.n_streams:,} streams",
+    )
 
 
 def _row(

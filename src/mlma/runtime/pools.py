@@ -14,9 +14,10 @@ from mlma.core.blocks import Bools, Floats, Ints, PoolBlock
 from mlma.core.comparison import Comparisons
 from mlma.core.recalibration import N_SUMS, after, solved
 from mlma.core.records import NAIVE, Version
-from mlma.core.settings import Evergreen, LifeSettings, Promotion, Serve
+from mlma.core.settings import GROUP_PREFIX, Evergreen, LifeSettings, Promotion, Serve
 from mlma.core.staleness import Staleness
 from mlma.runtime.contests import NUMBERS, Contests, Judged
+from mlma.runtime.groups import Groups, groups_of
 from mlma.runtime.lineup import Champion, Lineup
 
 YARDSTICK = (Evergreen.MEDIAN, Evergreen.LAD)
@@ -32,9 +33,19 @@ def evergreens(life: LifeSettings) -> tuple[Evergreen, ...]:
     return tuple(member for member in life.evergreen if member in YARDSTICK)
 
 
-def fixed_members(life: LifeSettings) -> tuple[str, ...]:
+def ageless_members(life: LifeSettings) -> tuple[str, ...]:
     """Members that every pool has without a training, in the order of their seats."""
     return (NAIVE, *evergreens(life))
+
+
+def fixed_members(life: LifeSettings) -> tuple[str, ...]:
+    """Members with a seat of their own in every pool: those without a training, and the models of groups."""
+    return (*ageless_members(life), *(group.member for group in groups_of(life)))
+
+
+def is_fixed(member: str) -> bool:
+    """Whether a member of a pool is no trained version of one stream, by its name."""
+    return member == NAIVE or member in set(Evergreen) or member.startswith(GROUP_PREFIX)
 
 
 def recalibrates(life: LifeSettings) -> bool:
@@ -62,6 +73,7 @@ class Pools:
     recalibration: Floats = field(init=False)  # (streams, seats, sums), see `mlma.core.recalibration`
     staleness: Staleness = field(init=False)
     contests: Contests = field(init=False)
+    groups: Groups = field(init=False)
     judged: Judged | None = None  # of the last closed batch
     _scored: Bools = field(init=False)  # (streams, seats), whether it has a loss in the last closed batch
     _leader: Ints = field(init=False)  # (streams,), seat of the champion; 0 while there is none
@@ -71,6 +83,7 @@ class Pools:
         self.account = Account.empty(0)
         self.recalibration = np.zeros((0, self._n_seats, N_SUMS))
         self.staleness = Staleness.fresh(0)
+        self.groups = Groups(groups_of(self.life))
         self.contests = Contests(n_seats=self._n_seats - self.n_fixed if self._proves else 0)
         self._scored = np.zeros((0, self._n_seats), dtype=np.bool_)
         self._leader = np.empty(0, dtype=np.int64)
@@ -84,6 +97,11 @@ class Pools:
     def n_fixed(self) -> int:
         """Seats that no version takes."""
         return len(fixed_members(self.life))
+
+    @property
+    def n_ageless(self) -> int:
+        """Seats of the members that need no training, the first ones."""
+        return len(ageless_members(self.life))
 
     def grow(self, n_streams: int) -> None:
         """Add pools for born streams."""
@@ -233,7 +251,9 @@ class Pools:
 
     def artifacts(self) -> set[str]:
         """Hashes of the artifacts that are in use."""
-        return {sitting.sha256 for seats in self.versions.values() for sitting in seats.values()}
+        return {sitting.sha256 for seats in self.versions.values() for sitting in seats.values()} | (
+            self.groups.artifacts()
+        )
 
     # what they weigh
 
@@ -247,7 +267,9 @@ class Pools:
 
     def inner(self) -> Floats:
         """Weights within the trained versions and within the other members, shape (streams, seats)."""
-        made = pool.inner_weights(self._relative(), n_fixed=self.n_fixed, eta=self.life.pool_eta)
+        made = pool.inner_weights(
+            self._relative(), n_fixed=self.n_fixed, eta=self.life.pool_eta, n_ageless=self.n_ageless
+        )
         if self.life.serve is not Serve.BLEND:
             made[:, self.n_fixed :] = 0.0
             led = np.flatnonzero(self._leader)
@@ -257,7 +279,10 @@ class Pools:
     def lineup(self) -> Lineup:
         """Who forecasts from now on."""
         shift, slope = solved(self.recalibration)
-        return Lineup(weight=self.weights(), inner=self.inner(), shift=shift, slope=slope, versions=self.versions)
+        return Lineup(
+            weight=self.weights(), inner=self.inner(), shift=shift, slope=slope, versions=self.versions,
+            groups=self.groups.seats(self.n_ageless),
+        )  # fmt: skip
 
     def _relative(self) -> Floats:
         return pool.relative_losses(
@@ -266,7 +291,8 @@ class Pools:
 
     def _seated(self) -> Bools:
         seated = np.zeros(self.record.mean.shape, dtype=np.bool_)
-        seated[:, : self.n_fixed] = True
+        seated[:, : self.n_ageless] = True
+        seated[:, self.n_ageless : self.n_fixed] = self.groups.seated(len(seated))
         for stream_id, seats in self.versions.items():
             seated[stream_id, list(seats)] = True
         return seated
@@ -277,6 +303,18 @@ class Pools:
         """Note what age has cost in a closed batch; see `mlma.core.account.Account.after`."""
         share = self.weights()[:, self.n_fixed :].sum(axis=1)
         self.account = self.account.after(groups[:, 0], groups[:, 1], served, share, age, alone=self._alone)
+
+    def charge_groups(self, losses: Floats, yardstick: Floats, served: Floats, batch: int) -> None:
+        """Note what the age of the groups' models has cost in a closed batch; see `mlma.runtime.groups.Groups.charge`.
+
+        Parameters
+        ----------
+        losses
+            Mean losses of the members, shape (streams, seats).
+        """
+        if len(self.groups):
+            mine = slice(self.n_ageless, self.n_fixed)
+            self.groups.charge(losses[:, mine], yardstick, served, self.weights()[:, mine], batch=batch)
 
     def paid(self, stream_ids: Sequence[int]) -> None:
         """Start the debts of streams over whose trainings start now."""
@@ -310,8 +348,8 @@ class Pools:
         if self._proves:
             compared[:, self.n_fixed :] = self.contests.numbers()
         weight = self.weights()
-        fixed = fixed_members(self.life)
-        seated = [(i, seat, name) for i in range(len(loss)) for seat, name in enumerate(fixed)]
+        fixed, sits = fixed_members(self.life), self._seated()
+        seated = [(i, seat, name) for i in range(len(loss)) for seat, name in enumerate(fixed) if sits[i, seat]]
         # trainings finish in any order, what is recorded must not show it
         seated += [
             (i, seat, self.versions[i][seat].version_id)
@@ -332,7 +370,7 @@ class Pools:
             weight=weight[stream_id, seat],
             recalibration=self.recalibration[stream_id, seat],
             comparison=compared[stream_id, seat],
-            account=self.account.arrays() | self.staleness.columns(),
+            account=self.account.arrays() | self.staleness.columns() | self.groups.columns(),
         )
 
     def _age(self, batch: int, loss: Floats) -> None:
@@ -359,8 +397,9 @@ class Pools:
         self.account = Account.of(block.account).grown(len(self._leader))
         self.staleness = Staleness.from_columns(block.account)
         self.staleness.grow(len(self._leader) - len(block.account["debt"]))
-        inside = block.seat < self._n_seats
-        at = (block.stream_id[inside], block.seat[inside])
+        seats = self._seats_now(block)
+        inside = (seats >= 0) & (seats < self._n_seats)
+        at = (block.stream_id[inside], seats[inside])
         self.record.mean[at], self.record.mass[at] = block.recent[inside], block.mass[inside]
         self.recalibration[at] = block.recalibration[inside]
         if self._proves and block.comparison.shape[1]:
@@ -368,10 +407,21 @@ class Pools:
             numbers[:, self.n_fixed :] = Contests(n_seats=1, state=Comparisons.fresh(1)).numbers()
             numbers[at] = block.comparison[inside]
             self.contests.restore(numbers[:, self.n_fixed :])
-        for stream_id, seat, member in zip(block.stream_id, block.seat, block.member, strict=True):
+        for stream_id, seat, member in zip(block.stream_id, seats, block.member, strict=True):
             version = versions.get(block.members[member])
             if version is None or not self.n_fixed <= seat < self._n_seats:
                 continue
             self.versions.setdefault(int(stream_id), {})[int(seat)] = _champion(version)
             if leaders.get(int(stream_id)) == version.id:
                 self._leader[stream_id] = seat
+
+    def _seats_now(self, block: PoolBlock) -> Ints:
+        """Seats of what was recorded, under the present settings; -1 for a member that there is no more.
+
+        A daemon may be restarted with another family of evergreen members, or with a group more.
+        """
+        fixed = fixed_members(self.life)
+        is_version = np.asarray([not is_fixed(name) for name in block.members], dtype=np.bool_)[block.member]
+        before = int(block.seat[~is_version].max(initial=-1)) + 1
+        by_name = np.asarray([fixed.index(name) if name in fixed else -1 for name in block.members], dtype=np.int64)
+        return np.where(is_version, block.seat - before + len(fixed), by_name[block.member])

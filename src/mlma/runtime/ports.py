@@ -26,6 +26,7 @@ from mlma.core.records import (
     Delivery,
     Effect,
     Finding,
+    GroupTraining,
     Incident,
     Lease,
     Override,
@@ -126,6 +127,9 @@ class ControlStore(Protocol):
 
     def effects(self, *, status: EffectStatus | None = None) -> list[Effect]:
         """Effects in order of ordered_at, then id."""
+
+    def group_trainings(self) -> list[GroupTraining]:
+        """Trainings of models that serve groups of streams, in order of batch, then id."""
 
     def versions(self, *, stream_id: int | None = None) -> list[Version]:
         """Versions in order of stream and batch."""

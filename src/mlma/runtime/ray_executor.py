@@ -17,7 +17,7 @@ from mlma.core.errors import MlmaError, RetryLaterError
 from mlma.runtime.elsewhere import carried_out
 from mlma.runtime.executors import Calls, Executor
 from mlma.runtime.shard import Position, Shard, ShardSpec
-from mlma.runtime.training import TrainingJob, TrainingOutcome
+from mlma.runtime.training import GroupJob, TrainingJob, TrainingOutcome
 
 JOBS_PER_TASK = 4
 """Trainings that travel together, so that cheap models do not drown in call overhead."""
@@ -88,7 +88,7 @@ _RemoteShard = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(Shard
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def _train_all(jobs: list[TrainingJob]) -> list[TrainingOutcome]:
+def _train_all(jobs: list[TrainingJob | GroupJob]) -> list[TrainingOutcome]:
     return [carried_out(job) for job in jobs]
 
 
@@ -119,8 +119,8 @@ class RayExecutor(Executor):
         self._pids: dict[int, int] = {}
         self._folder: Path | None = None
         self._position: Position | None = None
-        self._waiting: list[TrainingJob] = []
-        self._running: dict[Any, list[TrainingJob]] = {}
+        self._waiting: list[TrainingJob | GroupJob] = []
+        self._running: dict[Any, list[TrainingJob | GroupJob]] = {}
 
     def open(self, specs: Sequence[ShardSpec]) -> None:
         """Start Ray and the actors."""
@@ -167,7 +167,7 @@ class RayExecutor(Executor):
                 time.sleep(RESTART_POLL_S)
         raise RetryLaterError(f"shard {shard} did not come back within {RESTART_PATIENCE_S:.0f} s")
 
-    def submit(self, job: TrainingJob) -> None:
+    def submit(self, job: TrainingJob | GroupJob) -> None:
         """Queue a training; full bundles start at once, the rest at the next collect."""
         self._waiting.append(job)
         if len(self._waiting) >= JOBS_PER_TASK or job.call is not None:

@@ -23,7 +23,7 @@ from mlma.runtime.replay_policies import Watch
 from mlma.runtime.replay_tally import Tally
 from mlma.runtime.scoring import BatchScores
 from mlma.runtime.serving import Memo
-from mlma.runtime.training import TrainingJob, TrainingOutcome, train
+from mlma.runtime.training import GroupJob, TrainingJob, TrainingOutcome, train
 
 WARM_UP_ROWS = 64
 """Rows of a training that is done for nothing."""
@@ -98,7 +98,7 @@ class TrainingPool:
         self.forget()
         self.cpu_s = 0.0
 
-    def start(self, job: TrainingJob) -> None:
+    def start(self, job: TrainingJob | GroupJob) -> None:
         """Start a training unless it was started already."""
         if job.key in self._started:
             return
@@ -169,7 +169,7 @@ class ReplayExecutor(InlineExecutor):
             self._watch.see(parts, batch)
         return parts
 
-    def submit(self, job: TrainingJob) -> None:
+    def submit(self, job: TrainingJob | GroupJob) -> None:
         """Ask the pool for a training."""
         self._pool.start(job)
         self._mine.add(job.key)

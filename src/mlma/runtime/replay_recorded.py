@@ -135,6 +135,7 @@ def recorded(store: ControlStore, history: History, span: Span, testing: Testing
             naive[block.stream_ids] += _sum(yard, where=scored)
             n[block.stream_ids] += scored.sum(axis=1)
     made = [one for one in store.versions() if span.first_batch - 1 <= one.batch <= span.last_batch]
+    of_groups = [one for one in store.group_trainings() if span.first_batch - 1 <= one.batch <= span.last_batch]
     decided = [
         one
         for one in store.decisions(phase=Phase.PROMOTION)
@@ -144,8 +145,9 @@ def recorded(store: ControlStore, history: History, span: Span, testing: Testing
         loss=dict(zip(names, loss.tolist(), strict=True)),
         naive=dict(zip(names, naive.tolist(), strict=True)),
         n=dict(zip(names, n.astype(int).tolist(), strict=True)),
-        trainings=sum(2 if one.n and one.action is not Action.REJECT else 1 for one in decided),
-        train_cpu_s=sum(one.fit_cpu_s for one in made),
+        trainings=sum(2 if one.n and one.action is not Action.REJECT else 1 for one in decided)
+        + sum(one.finished_at is not None for one in of_groups),
+        train_cpu_s=sum(one.fit_cpu_s for one in made) + sum(one.cpu_s or 0.0 for one in of_groups),
         alarms=_n_alarms(store, span),
     )
 

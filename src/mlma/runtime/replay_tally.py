@@ -90,9 +90,11 @@ class Tally:
         made = np.asarray(self._fits, dtype=np.float64).reshape(-1, 3)
         stream = made[:, 0].astype(np.int64)
         fits, cpu_s = np.zeros((2, self.n_streams))
-        np.add.at(fits, stream, 1.0)
-        np.add.at(cpu_s, stream, made[:, 2])
-        return fits, cpu_s
+        of_stream = stream >= 0
+        np.add.at(fits, stream[of_stream], 1.0)
+        np.add.at(cpu_s, stream[of_stream], made[of_stream, 2])
+        n = max(1, self.n_streams)  # a training of a group is one training, that of nobody in particular
+        return fits + (~of_stream).sum() / n, cpu_s + made[~of_stream, 2].sum() / n
 
     @property
     def rest_s(self) -> float:

@@ -92,7 +92,14 @@ class PoolLosses:
 
 
 def score_members(
-    y: Floats, members: OpenMembers, n_scored: Ints, settings: TestingSettings, *, n_fixed: int, recalibrates: bool
+    y: Floats,
+    members: OpenMembers,
+    n_scored: Ints,
+    settings: TestingSettings,
+    *,
+    n_fixed: int,
+    n_ageless: int,
+    recalibrates: bool,
 ) -> PoolLosses:
     """Losses of the members of the pools over a batch.
 
@@ -104,6 +111,8 @@ def score_members(
         Shape (streams,), targets with a loss of the served forecast.
     n_fixed
         Seats that no version takes.
+    n_ageless
+        Of these the first ones, of members that do not age.
     recalibrates
         Whether the versions' forecasts are recalibrated.
     """
@@ -121,7 +130,9 @@ def score_members(
         if recalibrates:
             seats = (rows, slice(n_fixed, None))
             made.recalibration[seats] = sums(y[rows], raw[seats], members.shift[seats], members.slope[seats])
-        made.groups[rows] = pool.group_losses(losses_of, forecast[rows], members.inner[rows], n_fixed=n_fixed)
+        made.groups[rows] = pool.group_losses(
+            losses_of, forecast[rows], members.inner[rows], n_fixed=n_fixed, n_ageless=n_ageless
+        )
     return made
 
 

@@ -15,6 +15,7 @@ from mlma.models import registry
 from mlma.models.external import version_name
 from mlma.models.forecaster import Forecaster, checked_forecasts
 from mlma.runtime.arrivals import Arrivals
+from mlma.runtime.group_rows import GroupRows
 from mlma.runtime.lineup import Champion, Lineup
 from mlma.runtime.ports import ArtifactStore
 
@@ -26,10 +27,13 @@ class Memo:
     forecasts: dict[tuple[str, int, int, int], tuple[Floats, float]] = field(default_factory=dict)
     refits: dict[tuple[int, int, tuple[Evergreen, ...]], tuple[RefitBlock, float]] = field(default_factory=dict)
 
+    rows: dict[tuple[str, int, int], GroupRows] = field(default_factory=dict)  # of trainings of groups
+
     def clear(self) -> None:
         """Forget everything."""
         self.forecasts.clear()
         self.refits.clear()
+        self.rows.clear()
 
 
 NOBODY = -1

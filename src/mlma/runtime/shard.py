@@ -16,7 +16,7 @@ from mlma.core.blocks import ArrivedBlock, Bools, Floats, Ints, LossBlock, Membe
 from mlma.core.records import NAIVE
 from mlma.core.robust import robust_scale
 from mlma.core.schedule import Schedule
-from mlma.core.settings import EXTERNAL, Evergreen, ModelSettings, TestingSettings
+from mlma.core.settings import EXTERNAL, Evergreen, GroupSettings, ModelSettings, TestingSettings
 from mlma.models.evergreen.design import Designer
 from mlma.models.evergreen.members import Members
 from mlma.models.external import version_name
@@ -24,6 +24,8 @@ from mlma.models.features import Features
 from mlma.models.naive import seasonal_naive
 from mlma.runtime.arrivals import Arrivals
 from mlma.runtime.evergreens import Evergreens
+from mlma.runtime.group_rows import GroupRequest, GroupRows, drawn
+from mlma.runtime.group_serving import GroupPredictor
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.ports import ArtifactStore, Checkpoints, History
 from mlma.runtime.rings import OpenMembers, Rings
@@ -49,7 +51,8 @@ class ShardSpec:
     testing: TestingSettings
     model: ModelSettings
     evergreen: tuple[Evergreen, ...]  # families of the pool members that are refitted after every batch
-    n_seats: int  # of a pool: seasonal naive, the evergreen members, trained versions
+    groups: tuple[GroupSettings, ...] = ()  # whose models are members of pools
+    n_seats: int  # of a pool: seasonal naive, the evergreen members, models of groups, trained versions
     recalibrates: bool = False  # the versions' forecasts
     history: History
     artifacts: ArtifactStore
@@ -71,6 +74,7 @@ class Issued:
 
     until: int  # first slot without a forecast
     n_forecasts: int
+    failed_groups: Mapping[str, str] = field(default_factory=dict)  # the same by member, for the models of groups
     failed: Mapping[int, str]  # stream id to what went wrong; the rest of the pool served instead
     cpu_s: float  # spent on forecasts
     spared_cpu_s: float = 0.0  # more that would have been spent without a memo
@@ -101,6 +105,7 @@ class Shard:
     _features: Features = field(init=False)
     _lookback: int = field(init=False)  # slots before an origin that some member looks at
     _predictor: Predictor = field(init=False)
+    _groups: GroupPredictor = field(init=False)
     _evergreens: Evergreens = field(init=False)
     _arrivals: Arrivals = field(init=False)
     _summary: BatchSummary | None = None  # of the last closed batch
@@ -125,6 +130,10 @@ class Shard:
         self._predictor = Predictor(
             artifacts=self.spec.artifacts, model=self.spec.model, horizon=schedule.horizon, arrivals=self._arrivals,
             memo=self.memo,
+        )  # fmt: skip
+        self._groups = GroupPredictor(
+            artifacts=self.spec.artifacts, groups=self.spec.groups, names=self._features.names,
+            horizon=schedule.horizon, memo=self.memo,
         )  # fmt: skip
 
     # taking in
@@ -258,7 +267,8 @@ class Shard:
             members,
             self._summary.n,
             self.spec.testing,
-            n_fixed=1 + len(self.spec.evergreen),
+            n_fixed=1 + len(self.spec.evergreen) + len(self.spec.groups),
+            n_ageless=1 + len(self.spec.evergreen),
             recalibrates=self.spec.recalibrates,
         )
 
@@ -300,11 +310,14 @@ class Shard:
             rings.issue_members(members, spec.n_shards)
         spec.history.append_forecasts(spec.shard, served)
         rings.issue(served, spec.n_shards)
+        self._predictor.spared_cpu_s += self._groups.spared_cpu_s
+        self._groups.spared_cpu_s = 0.0
         spent = [self._predictor.spared_cpu_s, self._evergreens.cpu_s, self._evergreens.spared_cpu_s]
         self._predictor.spared_cpu_s = self._evergreens.cpu_s = self._evergreens.spared_cpu_s = 0.0
         return Issued(
             until=last,
             n_forecasts=len(served.slot),
+            failed_groups=dict(self._groups.failed),
             failed={int(ids[row]): error for row, error in pooled.failed.items()},
             cpu_s=cpu_s,
             spared_cpu_s=spent[0],
@@ -316,6 +329,7 @@ class Shard:
         """Forecasts of every member for the targets first .. last - 1."""
         spec, n_streams = self.spec, self._rings.n_streams
         fixed = [NAIVE, *spec.evergreen]
+        self._groups.failed.clear()
         start = first - self._lookback
         y = self._rings.outcomes.window(start, last)
         faults.blank(y, start=start)
@@ -328,15 +342,34 @@ class Shard:
             for chunk in self._chunks(list(range(n_streams)), len(y[0]) if n_streams else 1):
                 made = self._evergreens.forecasts(y[chunk], chunk, start=start, first=first, last=last)
                 forecast[chunk, 1 : len(fixed)] = made
+        ids = {row: row * spec.n_shards + spec.shard for row in range(n_streams)}
         here = {row for row, found in rows.items() if any(version_name(v.family) is None for v in found.values())}
         nothing = np.empty((last - first, 0))
         for row in sorted(rows.keys() - here):  # no version of these streams forecasts from features
-            self._predictor.fill(pooled, row, row * spec.n_shards + spec.shard, rows[row], nothing)
-        for chunk in self._chunks(sorted(here), last - first):
+            self._predictor.fill(pooled, row, ids[row], rows[row], nothing)
+        grouped = np.flatnonzero(self._groups.served(lineup)).tolist()
+        for chunk in self._chunks(sorted({*here, *grouped}), last - first):
             X = self._features.build(y[chunk], start=start, first=first, last=last)
+            if lineup.groups:
+                scale = self._features.sizes(y[chunk], start=start, first=first, last=last)
+                self._groups.fill(pooled, chunk, X, scale, ids)
             for row, x in zip(chunk, X, strict=True):
-                self._predictor.fill(pooled, row, row * spec.n_shards + spec.shard, rows[row], x)
+                if row in here:
+                    self._predictor.fill(pooled, row, ids[row], rows[row], x)
         return pooled
+
+    def group_rows(self, wanted: GroupRequest) -> GroupRows:
+        """Rows that a training of a group at the last closed batch learns from."""
+        key = (wanted.group, self.spec.shard, wanted.batch)
+        if self.memo is not None and key in self.memo.rows:
+            return self.memo.rows[key]
+        made = drawn(
+            wanted, self._rings.outcomes, self._features, wanted.stream_ids // self.spec.n_shards,
+            origin=self.spec.schedule.origin_after(self._rings.open_batch - 1), cells=FEATURE_CELLS,
+        )  # fmt: skip
+        if self.memo is not None:
+            self.memo.rows[key] = made
+        return made
 
     def _chunks(self, rows: list[int], n_targets: int) -> list[list[int]]:
         """Rows in pieces whose features fit into a fixed amount of memory."""

@@ -60,11 +60,34 @@ class TrainingOutcome:
     may_succeed_later: bool = False
 
 
-def train(job: TrainingJob) -> TrainingOutcome:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupJob:
+    """What the training of a group's model needs: rows of many streams, each on the scale of its stream."""
+
+    group: int  # position in the settings
+    batch: int
+    X: Floats  # (n, p)
+    y: Floats  # (n,)
+    model: ModelSettings
+    rows_cpu_s: float = 0.0  # spent on the rows
+    call: None = None  # nobody else is asked for it
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """As of a stream's training; the streams of groups are negative."""
+        return group_key(self.group), self.batch, 0
+
+
+def group_key(group: int) -> int:
+    """What stands for the stream in the key of a group's training."""
+    return -1 - group
+
+
+def train(job: TrainingJob | GroupJob) -> TrainingOutcome:
     """Fit a version; whatever the model raises becomes the outcome's error, with the stream named by the key."""
     began = time.thread_time()
     try:
-        return _fit(job, began)
+        return _fit_group(job, began) if isinstance(job, GroupJob) else _fit(job, began)
     except Exception as error:  # noqa: BLE001  a user's model may raise anything; one stream's failure is one outcome
         return TrainingOutcome(key=job.key, cpu_s=time.thread_time() - began, error=f"{type(error).__name__}: {error}")
 
@@ -87,4 +110,16 @@ def _fit(job: TrainingJob, began: float) -> TrainingOutcome:
         held_out=held_out,
         n_rows=int(usable.sum()),
         cpu_s=time.thread_time() - began,
+    )
+
+
+def _fit_group(job: GroupJob, began: float) -> TrainingOutcome:
+    model = registry.make(job.model)
+    model.fit(job.X, job.y)
+    return TrainingOutcome(
+        key=job.key,
+        family=model.family,
+        blob=model.to_bytes(),
+        n_rows=len(job.y),
+        cpu_s=job.rows_cpu_s + time.thread_time() - began,
     )

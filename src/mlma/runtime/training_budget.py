@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import numpy as np
 
 from mlma.core import training_queue
 from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase, Reason
-from mlma.core.records import NAIVE, Decision, Effect, Stream
+from mlma.core.records import NAIVE, Decision, Effect, GroupTraining, Stream
 from mlma.core.schedule import Schedule
 from mlma.core.settings import LifeSettings
 from mlma.core.training_queue import WANT_CODE, Bucket, Budget, Plan, Want, Wanted
@@ -39,6 +40,8 @@ RECURRING = frozenset(
 UNKNOWING = frozenset({Reason.NOT_READY, Reason.NO_OUTCOMES, Reason.BAD_DATA})
 """What a batch says that cannot tell whether the reason of a training is gone."""
 
+Started = TypeVar("Started", Effect, GroupTraining)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAST_S = 1e-6
 
@@ -59,15 +62,25 @@ def budget_of(life: LifeSettings, schedule: Schedule) -> Budget:
 class PastCosts:
     """CPU seconds of the trainings of a fleet that succeeded."""
 
-    def __init__(self, effects: Iterable[Effect]) -> None:
+    def __init__(self, effects: Iterable[Effect | GroupTraining]) -> None:
         self._spent: defaultdict[int, list[float]] = defaultdict(list)
+        self._of_groups: defaultdict[str, list[float]] = defaultdict(list)
         for effect in effects:
             self.add(effect)
 
-    def add(self, effect: Effect) -> None:
+    def add(self, effect: Effect | GroupTraining) -> None:
         """Take note of a training that is over."""
-        if effect.status is EffectStatus.DONE and effect.cpu_s is not None:
+        if effect.status is not EffectStatus.DONE or effect.cpu_s is None:
+            return
+        if isinstance(effect, GroupTraining):
+            self._of_groups[effect.name].append(effect.cpu_s)
+        else:
             self._spent[effect.stream_id].append(effect.cpu_s)
+
+    def of_groups(self, names: Sequence[str]) -> list[float]:
+        """Mean of each group; NaN before its first training: those of streams say nothing about it."""
+        costs = (self._of_groups.get(name) for name in names)
+        return [max(math.fsum(known) / len(known), _LEAST_S) if known else math.nan for known in costs]
 
     def expected(self, stream_ids: Sequence[int]) -> list[float]:
         """Mean of each stream, else that of the fleet; NaN while nothing is known.
@@ -88,10 +101,12 @@ class TrainingQueue:
         self._budget = budget_of(control.settings.life, control.settings.schedule)
         self._is_limited = control.settings.life.has_budget
         self._bucket = control.store.bucket() if self._is_limited else None
-        self._costs = PastCosts(control.store.effects() if self._is_limited else ())
+        self._costs = PastCosts(
+            [*control.store.effects(), *control.store.group_trainings()] if self._is_limited else ()
+        )
         self._planned: object = None  # what the last round that started nothing was planned on
 
-    def settled(self, effects: Iterable[Effect]) -> Bucket | None:
+    def settled(self, effects: Iterable[Effect | GroupTraining]) -> Bucket | None:
         """Budget after trainings ended, to be recorded with them; None when it stays.
 
         What was expected was charged when they started; the order in which they end does not matter.
@@ -118,14 +133,17 @@ class TrainingQueue:
             Whether anything starts.
         """
         control = self._control
-        if not control.fleet.queue or self._planned == self._state():
+        if not (control.fleet.queue or self._groups()) or self._planned == self._state():
             return False
         results = Results()
         self._lapse(results)
+        self._lapse_groups(results)
         lapsed = {effect.stream_id for effect in results.effects}
         queue = [effect for stream_id, effect in sorted(control.fleet.queue.items()) if stream_id not in lapsed]
-        starting = self._plan(queue, results) if queue else []
-        if results.effects or results.bucket is not None:
+        given_up = {training.id for training in results.groups}
+        groups = [training for training in self._groups() if training.id not in given_up]
+        starting = self._plan(queue, groups, results) if queue or groups else []
+        if results.effects or results.groups or results.bucket is not None:
             control.commit(results)
         self._bucket = results.bucket or self._bucket
         self._planned = None if starting else self._state()
@@ -133,7 +151,13 @@ class TrainingQueue:
 
     def _state(self) -> object:
         """Everything that a round depends on and that may change between two of them."""
-        return self._control.batch, self._bucket, {(e.id, e.reason) for e in self._control.fleet.queue.values()}
+        waiting = {(e.id, str(e.reason)) for e in self._control.fleet.queue.values()}
+        return self._control.batch, self._bucket, waiting | {(one.id, str(one.reason)) for one in self._groups()}
+
+    def _groups(self) -> list[GroupTraining]:
+        """Trainings of groups that wait, in the order of the groups."""
+        opened = (group.open for group in self._control.pools.groups.each)
+        return [one for one in opened if one is not None and one.status is EffectStatus.WAITING]
 
     @property
     def _now(self) -> datetime:
@@ -142,36 +166,49 @@ class TrainingQueue:
 
     # who starts
 
-    def _plan(self, queue: Sequence[Effect], results: Results) -> list[Effect]:
+    def _plan(
+        self, queue: Sequence[Effect], groups: Sequence[GroupTraining], results: Results
+    ) -> list[Effect | GroupTraining]:
         bucket = self._bucket or Bucket.full(self._budget, self._now)
-        wanted = self._wanted(queue)
+        wanted = self._wanted(queue, groups)
         made = training_queue.plan(
             wanted,
             replace(bucket, saved_s=min(bucket.saved_s, self._budget.limit_s)),
-            replace(self._budget, concurrent=len(queue)),
+            replace(self._budget, concurrent=len(wanted)),
             now=self._now,
             running=np.zeros(0, dtype=np.int64),
             left_s=np.zeros(0),
         )
-        starting = [self._started(queue[row], float(wanted.cost_s[row])) for row in made.starting.tolist()]
-        results.effects += starting
+        cost = wanted.cost_s.tolist()
+        rows = made.starting.tolist()
+        effects = [self._started(queue[row], cost[row]) for row in rows if row < len(queue)]
+        of_groups = [self._started(groups[row - len(queue)], cost[row]) for row in rows if row >= len(queue)]
+        results.effects += effects
         results.effects += self._waiting(queue, made)
+        results.groups += of_groups
         if self._is_limited and made.bucket != self._bucket:
             results.bucket = made.bucket
-        return starting
+        return [*effects, *of_groups]
 
-    def _wanted(self, queue: Sequence[Effect]) -> Wanted:
-        control = self._control
+    def _wanted(self, queue: Sequence[Effect], groups: Sequence[GroupTraining]) -> Wanted:
+        """Trainings of streams, then those of groups; what one of a group saves is the sum over its streams."""
         streams = [effect.stream_id for effect in queue]
+        names = [training.name for training in groups]
         unknown = self._budget.limit_s if self._is_limited else 1.0  # one at a time until something is known
-        cost = np.asarray(self._costs.expected(streams))
+        cost = np.asarray([*self._costs.expected(streams), *self._costs.of_groups(names)])
+        is_first = [training.reason is Reason.NO_VERSION for training in groups]
+        wants = [self._want(effect) for effect in queue]
+        wants += [Want.FIRST if first else Want.RETRAINING for first in is_first]
+        everyone: list[Effect | GroupTraining] = [*queue, *groups]
+        since = [self._since(one) for one in everyone]
+        debts = [training.debt * training.n_streams for training in groups]
         return Wanted(
-            stream_id=np.asarray(streams, dtype=np.int64),
-            want=np.asarray([WANT_CODE[self._want(effect)] for effect in queue], dtype=np.int8),
-            saving=control.pools.account.debt[streams],
-            weight=np.ones(len(queue)),
+            stream_id=np.asarray([*streams, *range(-len(groups), 0)], dtype=np.int64),
+            want=np.asarray([WANT_CODE[want] for want in wants], dtype=np.int8),
+            saving=np.concatenate([self._control.pools.account.debt[streams], debts]),
+            weight=np.ones(len(since)),
             cost_s=np.where(np.isfinite(cost), cost, unknown),
-            since_us=np.asarray([(self._since(effect) - _EPOCH) // timedelta(microseconds=1) for effect in queue]),
+            since_us=np.asarray([(at - _EPOCH) // timedelta(microseconds=1) for at in since]),
         )
 
     def _want(self, effect: Effect) -> Want:
@@ -179,20 +216,20 @@ class TrainingQueue:
             return Want.REQUESTED
         return Want.FIRST if self._control.fleet.champion(effect.stream_id) is None else Want.RETRAINING
 
-    def _since(self, effect: Effect) -> datetime:
+    def _since(self, effect: Effect | GroupTraining) -> datetime:
         schedule = self._control.settings.schedule
         return schedule.time_of(schedule.origin_after(effect.batch))
 
-    def _started(self, effect: Effect, cost_s: float) -> Effect:
+    def _started(self, effect: Started, cost_s: float) -> Started:
         control = self._control
-        return replace(
+        started = replace(
             effect,
             status=EffectStatus.PENDING,
             batch=control.batch,
             deadline_at=control.clock.now() + control.settings.life.training_deadline,
             expected_cpu_s=cost_s if self._is_limited else None,
-            starts_at=None,
         )
+        return replace(started, starts_at=None) if isinstance(started, Effect) else started
 
     def _waiting(self, queue: Sequence[Effect], made: Plan) -> list[Effect]:
         """Those that wait and whose expected start has changed."""
@@ -200,7 +237,7 @@ class TrainingQueue:
         batch = schedule.batch * schedule.frequency
         changed = []
         for row, wait, in_s in zip(made.row.tolist(), made.wait.tolist(), made.starts_in_s.tolist(), strict=True):
-            if not wait:
+            if not wait or row >= len(queue):
                 continue
             # Budget is asked for when a batch was closed, and not in between.
             starts_at = self._now + max(1, math.ceil(in_s / batch.total_seconds())) * batch
@@ -226,6 +263,26 @@ class TrainingQueue:
                     replace(
                         effect, status=EffectStatus.LAPSED, error=why, finished_at=control.clock.now(), starts_at=None
                     )
+                )
+
+    def _lapse_groups(self, results: Results) -> None:
+        """The same for groups: frozen as a whole, without a reason any more, or out of patience."""
+        control = self._control
+        frozen = control.held_by(OverrideKind.FREEZE)
+        for group in control.pools.groups.each:
+            training, why = group.open, ""
+            if training is None or training.status is not EffectStatus.WAITING:
+                continue
+            waited = control.batch - training.batch
+            if frozen[group.member].all():
+                why = "an override freezes every stream of the group"
+            elif training.reason is Reason.DEBT and waited and group.account.debt <= training.price:
+                why = f"batch {control.batch} gives no reason for it"
+            elif waited > control.settings.life.budget_patience:
+                why = f"waited for the budget for {waited} batches"
+            if why:
+                results.groups.append(
+                    replace(training, status=EffectStatus.LAPSED, error=why, finished_at=control.clock.now())
                 )
 
     def _given_up(self, effect: Effect, newest: Decision | None, *, is_frozen: bool) -> tuple[Hold, str]:

@@ -18,6 +18,7 @@ from mlma.core.records import Decision, Effect, Finding, Version
 from mlma.core.settings import Serve
 from mlma.runtime.control import Control, Results
 from mlma.runtime.findings import OpenFindings
+from mlma.runtime.group_trainings import GroupTrainings
 from mlma.runtime.hook_orders import call_of, version_id
 from mlma.runtime.shard import Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome
@@ -46,7 +47,13 @@ class Trainings:
         self._control = control
         self._underway: dict[tuple[int, int], Underway] = {}
         self._queue = TrainingQueue(control)
+        self._groups = GroupTrainings(control)
         self._saved: dict[tuple[int, int, int], str] = {}  # hashes of the artifacts of the outcomes at hand
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a training has started and is not over."""
+        return bool(self._control.fleet.effects) or self._groups.is_pending
 
     def settle(self, *, wait: bool) -> bool:
         """Start what may start, take in what has finished; with ``wait`` until nothing is pending.
@@ -59,17 +66,21 @@ class Trainings:
             Whether anything finished.
         """
         moved = False
-        while self._control.fleet.effects or self._queue.admit():
+        while self.is_pending or self._queue.admit():
             self._start()
+            self._groups.start()
             outcomes = self._control.executor.collect(wait=wait)
             for outcome in outcomes:
                 self._control.costs.train_cpu_s += outcome.cpu_s
                 self._control.costs.trainings += 1
-            self._save(outcomes)
+            of_streams = [outcome for outcome in outcomes if outcome.key[0] >= 0]
+            self._save(of_streams)
             results = Results()
-            for outcome in sorted(outcomes, key=lambda outcome: outcome.key):
+            for outcome in sorted(of_streams, key=lambda outcome: outcome.key):
                 self._take(outcome, results)
+            self._groups.take([outcome for outcome in outcomes if outcome.key[0] < 0], results)
             self._expire(results)
+            self._groups.expire(results)
             self._record(results)
             moved |= bool(outcomes)
             if not outcomes and not wait:
@@ -308,7 +319,7 @@ class Trainings:
             self._again(effect, results)
 
     def _record(self, results: Results) -> None:
-        if not results.effects:
+        if not results.effects and not results.groups:
             return
-        results.bucket = self._queue.settled(results.effects)
+        results.bucket = self._queue.settled([*results.effects, *results.groups])
         self._control.commit(results)

@@ -198,7 +198,7 @@ def test_state_of_the_first_release_takes_what_this_one_records(first_release: s
 
 
 def test_reading_a_state_of_the_first_release_says_what_to_type(first_release: str) -> None:
-    with pytest.raises(StoreError, match=r"has revision 0001, this program needs revision 0004.*mlma run"):
+    with pytest.raises(StoreError, match=r"has revision 0001, this program needs revision 0005.*mlma run"):
         SqlStore(first_release)
 
 
@@ -230,20 +230,20 @@ def test_state_whose_creation_was_killed_is_created_again(tmp_path: Path) -> Non
 
 def test_older_state_is_refused_and_named(state: Path) -> None:
     set_revision(state, "0000")
-    with pytest.raises(StoreError, match=r"has revision 0000, this program needs revision 0004.*mlma run"):
+    with pytest.raises(StoreError, match=r"has revision 0000, this program needs revision 0005.*mlma run"):
         SqlStore(f"sqlite:///{state}")
 
 
 def test_older_state_without_a_way_up_is_refused_when_creating(state: Path) -> None:
     set_revision(state, "0000")
-    with pytest.raises(StoreError, match=r"cannot be brought to revision 0004.*0000"):
+    with pytest.raises(StoreError, match=r"cannot be brought to revision 0005.*0000"):
         SqlStore(f"sqlite:///{state}", create=True)
 
 
 @pytest.mark.parametrize("create", [False, True])
 def test_newer_state_is_refused_and_named(state: Path, *, create: bool) -> None:
-    set_revision(state, "0005")
-    with pytest.raises(StoreError, match=r"has revision 0005, this program knows revisions up to 0004"):
+    set_revision(state, "0006")
+    with pytest.raises(StoreError, match=r"has revision 0006, this program knows revisions up to 0005"):
         SqlStore(f"sqlite:///{state}", create=create)
 
 

@@ -236,6 +236,10 @@ def outcome(store: ControlStore) -> dict[str, object]:
             replace(e, ordered_at=at, deadline_at=at, finished_at=None, attempts=0, cpu_s=None)
             for e in sorted(store.effects(), key=lambda e: e.id)
         ],
+        "groups": sorted(
+            repr(replace(one, ordered_at=at, deadline_at=at, finished_at=None, attempts=0, cpu_s=None))
+            for one in store.group_trainings()
+        ),
         "files": [(f.seq, f.path, f.n_admitted, f.n_rejected, f.n_late) for f in store.files()],
         "rejected": store.rejected(),
         "certificate": repr(store.certificate()),
