@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from mlma.adapters.monitor_tables import CERTIFICATES_KEPT
+from mlma.adapters.private_store import PrivateStore
 from mlma.adapters.store import SqlStore
 from mlma.core.blocks import ACTION_CODE, HOLD_CODE, REASON_CODE, DecisionBlock
 from mlma.core.decisions import (
@@ -75,9 +76,12 @@ def emptied(url: str) -> str:
 
 @pytest.fixture(params=BACKENDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
-    urls = {"memory": "sqlite://", "disk": f"sqlite:///{tmp_path}/state/mlma.db"}
-    url = urls.get(request.param) or emptied(POSTGRES)
-    with SqlStore(url, create=True) as opened:
+    if request.param == "memory":
+        made: SqlStore = PrivateStore()
+    else:
+        disk = f"sqlite:///{tmp_path}/state/mlma.db"
+        made = SqlStore(disk if request.param == "disk" else emptied(POSTGRES), create=True)
+    with made as opened:
         yield opened
 
 
@@ -719,6 +723,7 @@ OTHER_PROCESS = """
 import sys
 from datetime import UTC, datetime
 from mlma.adapters.monitor_tables import CERTIFICATES_KEPT
+from mlma.adapters.private_store import PrivateStore
 from mlma.adapters.store import SqlStore
 from mlma.core.decisions import OverrideKind
 from mlma.core.records import AuditRow, Override

@@ -124,7 +124,7 @@ def _tally(policy: "Policy", common: "EngineSettings", shared: "Shared", *, n_ba
     """An engine that follows one policy, opened, and what counts for it."""
     from mlma.adapters.checkpoints import NoCheckpoints
     from mlma.adapters.memory_history import MemoryHistory
-    from mlma.adapters.store import SqlStore
+    from mlma.adapters.private_store import PrivateStore
     from mlma.runtime import replay, replay_policies, replay_unwatched
     from mlma.runtime.engine import Engine
     from mlma.runtime.replay_tally import Tally
@@ -133,7 +133,7 @@ def _tally(policy: "Policy", common: "EngineSettings", shared: "Shared", *, n_ba
     executor = replay.ReplayExecutor(shared.pool, shared.memo, watch=watch)
     engine = Engine(
         settings=replay_policies.settings_under(common, policy, watch),
-        store=SqlStore("sqlite://", create=True),
+        store=PrivateStore(),
         history=MemoryHistory(),
         artifacts=shared.artifacts,
         executor=executor,

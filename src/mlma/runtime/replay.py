@@ -237,10 +237,12 @@ def run(
         clock.set(schedule.time_of(schedule.origin_after(batch)))
         for tally in tallies:
             started, trained = time.process_time(), 0.0 if pool is None else pool.trained_here_s
+            spared = 0.0 if memo is None else memo.spared_cpu_s
             if batch in parts:
                 tally.engine.take(parts[batch], path="replay", fingerprint=str(batch))
             tally.engine.tick(complete_until=schedule.origin_after(batch), wait=True)
             tally.cpu_s += time.process_time() - started
+            tally.spared_cpu_s += 0.0 if memo is None else memo.spared_cpu_s - spared
             if pool is not None:
                 tally.trained_here_s += pool.trained_here_s - trained
             if progress is not None:
@@ -259,6 +261,7 @@ def run(
         if pool is None or memo is None or artifacts is None:
             continue  # a single policy over real adapters shares nothing
         pool.forget()
-        memo.clear()
-        artifacts.keep(set().union(*(tally.engine.pools.artifacts() for tally in tallies)))
+        served = set[str]().union(*(tally.engine.pools.artifacts() for tally in tallies))
+        memo.clear(served)
+        artifacts.keep(served)
     return last - warm

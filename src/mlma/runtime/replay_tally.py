@@ -27,6 +27,7 @@ class Tally:
     engine: Engine
     cpu_s: float = 0.0  # of take and tick in this process
     trained_here_s: float = 0.0  # part of it that trainings took
+    spared_cpu_s: float = 0.0  # more that it would have taken alone, beside trainings, updates and forecasts
     observers: list[Callable[[Closed], None]] = field(default_factory=list)  # who else is shown each batch
     batches: list[int] = field(default_factory=list)
     _loss: list[Cells] = field(default_factory=list)  # one column a batch
@@ -107,7 +108,7 @@ class Tally:
     def alone_s(self) -> float:
         """CPU seconds that the policy would have taken by itself, trainings on workers included."""
         costs = self.engine.costs
-        return costs.train_cpu_s + costs.evergreen_cpu_s + costs.predict_cpu_s + self.rest_s
+        return costs.train_cpu_s + costs.evergreen_cpu_s + costs.predict_cpu_s + self.rest_s + self.spared_cpu_s
 
     def spent(self) -> Spent:
         """What the policy lost and spent on each stream."""

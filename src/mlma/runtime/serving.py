@@ -2,8 +2,9 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,21 +20,48 @@ from mlma.runtime.group_rows import GroupRows
 from mlma.runtime.lineup import Champion, Lineup
 from mlma.runtime.ports import ArtifactStore
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True)
 class Memo:
-    """What several policies of a replay share: forecasts, and what evergreen members learned, with CPU seconds."""
+    """What several policies of a replay share, with the CPU seconds that it took.
+
+    Attributes
+    ----------
+    forecasts, refits
+        Of versions; and what evergreen members learned.
+    loaded
+        Models by artifact; kept over batches, as long as some policy serves them.
+    found
+        What else follows from the outcomes alone, which are the same for all policies, by name and place.
+    spared_cpu_s
+        CPU seconds of ``found`` that were not spent again, but for forecasts.
+    """
 
     forecasts: dict[tuple[str, int, int, int], tuple[Floats, float]] = field(default_factory=dict)
     refits: dict[tuple[int, int, tuple[Evergreen, ...]], tuple[RefitBlock, float]] = field(default_factory=dict)
-
+    loaded: dict[str, tuple[Forecaster, float]] = field(default_factory=dict)
+    found: dict[tuple[object, ...], tuple[Any, float]] = field(default_factory=dict)
+    spared_cpu_s: float = 0.0
     rows: dict[tuple[str, int, int], GroupRows] = field(default_factory=dict)  # of trainings of groups
 
-    def clear(self) -> None:
-        """Forget everything."""
+    def clear(self, served: Set[str] = frozenset()) -> None:
+        """Forget everything but the models of artifacts that are still served."""
         self.forecasts.clear()
         self.refits.clear()
+        self.found.clear()
         self.rows.clear()
+        self.loaded = {sha256: loaded for sha256, loaded in self.loaded.items() if sha256 in served}
+
+    def once(self, key: tuple[object, ...], make: Callable[[], T]) -> tuple[T, float]:
+        """What ``make`` gave when it was first asked for, not to be changed, and the CPU seconds that this spares."""
+        if key in self.found:
+            return self.found[key]
+        began = time.thread_time()
+        made = make()
+        self.found[key] = made, time.thread_time() - began
+        return made, 0.0
 
 
 NOBODY = -1
@@ -163,9 +191,21 @@ class Predictor:
     def _load(self, champion: Champion) -> Forecaster:
         found = self._loaded.get(champion.sha256)
         if found is None:
-            found = registry.load(champion.family, self.artifacts.load(champion.sha256), self.model)
+            found = self._shared(champion)
             self._loaded[champion.sha256] = found
             while len(self._loaded) > self.capacity:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(champion.sha256)
         return found
+
+    def _shared(self, champion: Champion) -> Forecaster:
+        """A model that another policy of a replay has loaded, or loaded now."""
+        known = None if self.memo is None else self.memo.loaded.get(champion.sha256)
+        if known is not None:
+            self.spared_cpu_s += known[1]
+            return known[0]
+        began = time.thread_time()
+        made = registry.load(champion.family, self.artifacts.load(champion.sha256), self.model)
+        if self.memo is not None:
+            self.memo.loaded[champion.sha256] = made, time.thread_time() - began
+        return made

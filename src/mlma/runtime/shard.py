@@ -5,8 +5,10 @@ is idempotent, so a call that was lost is simply made again.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +34,8 @@ from mlma.runtime.rings import OpenMembers, Rings
 from mlma.runtime.scoring import BatchScores, PoolLosses, score_members, summarise
 from mlma.runtime.serving import Memo, Pooled, Predictor
 from mlma.runtime.soundness import Marked, Soundness
+
+T = TypeVar("T")
 
 FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
@@ -218,9 +222,9 @@ class Shard:
 
     def scales(self) -> tuple[Ints, Floats, Floats, Ints]:
         """Stream ids, robust centre and scale of their recent outcomes, and their newest slots (-1: none)."""
-        outcomes = self._rings.outcomes
-        center, scale = robust_scale(outcomes.recent(28 * self.spec.schedule.slots_per_day))
-        return self._ids(), center, scale, outcomes.last_slots()
+        outcomes, days = self._rings.outcomes, 28 * self.spec.schedule.slots_per_day
+        center, scale = self._once("scales", lambda: robust_scale(outcomes.recent(days)))
+        return self._ids(), center.copy(), scale.copy(), outcomes.last_slots()
 
     # judging
 
@@ -299,7 +303,9 @@ class Shard:
         if first >= last:
             return Issued(until=first, n_forecasts=0, failed={}, cpu_s=0.0)
         ids = self._ids()
-        faults = self._soundness.marked(rings.outcomes, schedule.first_slot(rings.open_batch))
+        faults = self._once(
+            "faults", lambda: self._soundness.marked(rings.outcomes, schedule.first_slot(rings.open_batch))
+        )
         self._evergreens.learn(rings.open_batch - 1, rings.outcomes, ids, lineup, faults)
         began = time.thread_time()
         pooled = self._pooled(lineup, first, last, faults)
@@ -339,20 +345,24 @@ class Shard:
         rows = {stream_id // spec.n_shards: versions for stream_id, versions in lineup.versions.items()}
         self._predictor.capacity = max(64, 2 * sum(len(versions) for versions in rows.values()))
         if spec.evergreen:
-            for chunk in self._chunks(list(range(n_streams)), len(y[0]) if n_streams else 1):
-                made = self._evergreens.forecasts(y[chunk], chunk, start=start, first=first, last=last)
-                forecast[chunk, 1 : len(fixed)] = made
+            learned = partial(self._evergreen, y, start=start, first=first, last=last)
+            forecast[:, 1 : len(fixed)] = self._once(
+                ("evergreen", spec.evergreen, first, last), learned, forecasts=True
+            )
         ids = {row: row * spec.n_shards + spec.shard for row in range(n_streams)}
         here = {row for row, found in rows.items() if any(version_name(v.family) is None for v in found.values())}
         nothing = np.empty((last - first, 0))
         for row in sorted(rows.keys() - here):  # no version of these streams forecasts from features
             self._predictor.fill(pooled, row, ids[row], rows[row], nothing)
         grouped = np.flatnonzero(self._groups.served(lineup)).tolist()
-        for chunk in self._chunks(sorted({*here, *grouped}), last - first):
-            X = self._features.build(y[chunk], start=start, first=first, last=last)
+        chunks = self._chunks(sorted({*here, *grouped}), last - first)
+        for chunk in chunks:
+            keep = partial(self._once, forecasts=True) if len(chunks) == 1 else _made  # more would take too much memory
+            build = partial(self._features.build, y[chunk], start=start, first=first, last=last)
+            X = keep(("features", *chunk, first, last), build)
             if lineup.groups:
-                scale = self._features.sizes(y[chunk], start=start, first=first, last=last)
-                self._groups.fill(pooled, chunk, X, scale, ids)
+                sizes = partial(self._features.sizes, y[chunk], start=start, first=first, last=last)
+                self._groups.fill(pooled, chunk, X, keep(("sizes", *chunk, first, last), sizes), ids)
             for row, x in zip(chunk, X, strict=True):
                 if row in here:
                     self._predictor.fill(pooled, row, ids[row], rows[row], x)
@@ -369,6 +379,26 @@ class Shard:
         )  # fmt: skip
         if self.memo is not None:
             self.memo.rows[key] = made
+        return made
+
+    def _evergreen(self, y: Floats, *, start: int, first: int, last: int) -> Floats:
+        """Forecasts of the evergreen members, shape (streams, families, targets)."""
+        made = np.empty((len(y), len(self.spec.evergreen), last - first))
+        for chunk in self._chunks(list(range(len(y))), y.shape[1]):
+            made[chunk] = self._evergreens.forecasts(y[chunk], chunk, start=start, first=first, last=last)
+        return made
+
+    def _once(self, key: object, make: Callable[[], T], *, forecasts: bool = False) -> T:
+        """What follows from the outcomes alone: made once for all policies of a replay, and charged to each."""
+        memo, outcomes = self.memo, self._rings.outcomes
+        if memo is None:
+            return make()
+        moment = (self._seq, self._rings.batch, outcomes.start, outcomes.end, self._rings.n_streams)
+        made, spared = memo.once((key, self.spec.shard, self._rings.lookback, *moment), make)
+        if forecasts:
+            self._predictor.spared_cpu_s += spared
+        else:
+            memo.spared_cpu_s += spared
         return made
 
     def _chunks(self, rows: list[int], n_targets: int) -> list[list[int]]:
@@ -399,3 +429,7 @@ class Shard:
 
     def _ids(self) -> Ints:
         return np.arange(self._rings.n_streams, dtype=np.int64) * self.spec.n_shards + self.spec.shard
+
+
+def _made(key: object, make: Callable[[], T]) -> T:  # noqa: ARG001  as `Shard._once`, without a memo
+    return make()

@@ -17,6 +17,7 @@ from mlma.core.schedule import Schedule
 from mlma.runtime import replay_data
 from mlma.runtime.replay import ReplayArtifacts, ReplayProgress, TrainingPool
 from mlma.runtime.replay_data import ReplayRequest
+from mlma.runtime.serving import Memo
 from mlma.runtime.training import TrainingJob
 from tests.unit.runtime import odd_model
 from tests.unit.runtime.memory_fleet import ANCHOR, HOURS, ODD, SCHEDULE, TINY, demand, rows_of
@@ -154,6 +155,31 @@ def test_a_pool_starts_a_training_once_and_gives_it_to_everyone() -> None:
     assert one[0] is other[0]
     pool.forget()
     assert pool.take({job.key}, wait=True) == []
+
+
+def test_what_follows_from_the_outcomes_is_found_once_and_its_time_is_told() -> None:
+    memo, made = Memo(), Counter[str]()
+
+    def find() -> float:
+        made["find"] += 1
+        return float(np.sort(np.random.default_rng(0).random(200_000)).sum())
+
+    first, spared_at_first = memo.once(("sum",), find)
+    again, spared = memo.once(("sum",), find)
+    assert made["find"] == 1
+    assert again == first
+    assert spared_at_first == 0.0
+    assert spared > 0.0
+    memo.clear()
+    memo.once(("sum",), find)
+    assert made["find"] == 2
+
+
+def test_models_that_nobody_serves_are_forgotten() -> None:
+    memo, model = Memo(), odd_model.OddModel()
+    memo.loaded = {"a": (model, 0.1), "b": (model, 0.1)}
+    memo.clear({"b"})
+    assert list(memo.loaded) == ["b"]
 
 
 def test_artifacts_that_nobody_serves_are_forgotten() -> None:

@@ -1,0 +1,63 @@
+"""A control store in memory that nobody else writes to, for replays: what every tick asks for is remembered."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar, cast
+
+from mlma.adapters.store import SqlStore
+from mlma.core.commit import Commit
+from mlma.core.records import AuditRow, Finding, Override, Request
+
+R = TypeVar("R")
+
+
+class PrivateStore(SqlStore):
+    """Overrides, open requests and open findings are read again after they were written, and not at every tick."""
+
+    def __init__(self) -> None:
+        super().__init__("sqlite://", create=True)
+        self._read: dict[str, list[object]] = {}
+
+    def overrides(self) -> list[Override]:
+        """All overrides in order of id, ended ones included."""
+        return self._remembered("overrides", super().overrides)
+
+    def requests(self, *, open_only: bool = False) -> list[Request]:
+        """Requests in order of id; ``open_only`` leaves the consumed ones out."""
+        if not open_only:
+            return super().requests()
+        read = super().requests
+        return self._remembered("requests", lambda: read(open_only=True))
+
+    def findings(self, *, open_only: bool = True) -> list[Finding]:
+        """Findings, newest first (by last_at, then kind and subject)."""
+        if not open_only:
+            return super().findings(open_only=False)
+        return self._remembered("findings", super().findings)
+
+    def record(self, commit: Commit) -> None:
+        """Make a commit true in one transaction. Raises StoreError."""
+        for name, changes in (("requests", commit.requests), ("findings", commit.findings)):
+            if changes:
+                self._read.pop(name, None)
+        super().record(commit)
+
+    def add_override(self, override: Override, audit: AuditRow) -> int:
+        """Store an override with its audit row; returns its id."""
+        self._read.pop("overrides", None)
+        return super().add_override(override, audit)
+
+    def lift_override(self, override_id: int, *, by: str, at: datetime, audit: AuditRow) -> None:
+        """End an override now. Raises OperationError when it does not exist or has ended."""
+        self._read.pop("overrides", None)
+        super().lift_override(override_id, by=by, at=at, audit=audit)
+
+    def add_request(self, request: Request, audit: AuditRow) -> int:
+        """Store a request with its audit row; returns its id."""
+        self._read.pop("requests", None)
+        return super().add_request(request, audit)
+
+    def _remembered(self, name: str, read: Callable[[], list[R]]) -> list[R]:
+        if name not in self._read:
+            self._read[name] = list(read())
+        return cast("list[R]", self._read[name].copy())

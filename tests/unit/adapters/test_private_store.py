@@ -1,0 +1,72 @@
+"""The store of a replay: what every tick asks for is read again after it was written, and only then."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import event
+
+from mlma.adapters.private_store import PrivateStore
+from mlma.core.commit import Commit
+from mlma.core.decisions import OverrideKind, RequestKind
+from mlma.core.records import AuditRow, Finding, Override, Request
+
+NOW = datetime(2001, 3, 4, tzinfo=UTC)
+AUDIT = AuditRow(at=NOW, author="ada", operation="freeze", subject="IAH", before="null", after="{}")
+
+
+def freeze(store: PrivateStore) -> None:
+    order = Override(
+        kind=OverrideKind.FREEZE, selection="IAH", author="ada", comment="-",
+        created_at=NOW, starts_at=NOW, ends_at=None,
+    )  # fmt: skip
+    store.add_override(order, AUDIT)
+
+
+def ask_to_retrain(store: PrivateStore) -> None:
+    store.add_request(
+        Request(kind=RequestKind.RETRAIN, selection="IAH", author="ada", comment="-", created_at=NOW), AUDIT
+    )
+
+
+def find(store: PrivateStore) -> None:
+    store.record(
+        Commit(findings=[Finding(kind="stream_silent", subject="IAH", message="-", first_at=NOW, last_at=NOW)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("read", "write"),
+    [
+        (lambda store: store.overrides(), freeze),
+        (lambda store: store.requests(open_only=True), ask_to_retrain),
+        (lambda store: store.findings(), find),
+    ],
+    ids=["overrides", "requests", "findings"],
+)
+def test_an_answer_is_remembered_until_it_changes(
+    read: Callable[[PrivateStore], list[object]], write: Callable[[PrivateStore], None]
+) -> None:
+    with PrivateStore() as store:
+        asked: list[str] = []
+        event.listen(store._engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        assert read(store) == read(store) == []
+        assert sum(statement.startswith("SELECT") for statement in asked) == 1
+        write(store)
+        assert len(read(store)) == 1
+
+
+def test_what_is_done_with_an_answer_does_not_change_the_next_one() -> None:
+    with PrivateStore() as store:
+        freeze(store)
+        store.overrides().clear()
+        assert len(store.overrides()) == 1
+
+
+def test_a_lifted_override_is_read_again() -> None:
+    with PrivateStore() as store:
+        freeze(store)
+        (before,) = store.overrides()
+        store.lift_override(before.id, by="ada", at=NOW, audit=AUDIT)
+        (after,) = store.overrides()
+        assert after.lifted_by == "ada"
