@@ -53,7 +53,7 @@ def snapshots(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], bool, TestingSett
 
     bits = (
         "has_value", "bad", "in_incident", "has_version", "failed", "pays", "frozen", "in_progress", "has_new",
-        "suspicious",
+        "suspicious", "backing_off",
     )  # fmt: skip
     now = {name: column(st.booleans()) for name in bits}
     numbers = {"p_adaptive": column(chance), "p_anchored": column(chance), "effect": column(maybe)}
@@ -97,7 +97,7 @@ def decide(
     proposal = propose(wanted, signals)
     circumstances = Circumstances(
         frozen=now["frozen"], in_progress=now["in_progress"], has_new=now["has_new"], n_rows=now["n_rows"],
-        suspicious=now["suspicious"], age=now["age"], min_rows=168, cooldown=2,
+        suspicious=now["suspicious"], backing_off=now["backing_off"], age=now["age"], min_rows=168, cooldown=2,
     )  # fmt: skip
     return made, proposal, guard(proposal, circumstances)
 

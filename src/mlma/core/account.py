@@ -128,10 +128,10 @@ class Account:
         """Weight of fresh versions in what is served, shape (streams,), drawn towards the fleet's."""
         return np.clip(_mean(self.share_sum, self.share_n), 0.0, 1.0)
 
-    def pays(self, price: float, *, alone: bool) -> Bools:
-        """Whether a training is worth its price, shape (streams,)."""
+    def pays(self, price: float | Floats, *, alone: bool) -> Bools:
+        """Whether a training is worth its price, a number or of shape (streams,); shape (streams,)."""
         if alone:
-            return self.debt > max(ALONE_FACTOR * price, SMALLEST_DEBT)
+            return self.debt > np.maximum(ALONE_FACTOR * price, SMALLEST_DEBT)
         return (self.debt > price) & (self.share() > SMALLEST_SHARE)
 
     def settled(self, trained: Bools) -> Self:

@@ -56,6 +56,7 @@ class Hold(StrEnum):
     TOO_LITTLE_DATA = "too_little_data"  # fewer clean observations than a training needs
     NO_NEW_DATA = "no_new_data"  # nothing arrived in the batch, so there is nothing to learn
     COOLING_DOWN = "cooling_down"  # the last retraining is too recent
+    BACKING_OFF = "backing_off"  # the last trainings did not help, and this one is worth its price but not twice that
     IN_PROGRESS = "in_progress"  # a training of the stream is under way, or waits for the budget
     NO_FORMER_CHAMPION = "no_former_champion"  # there is nothing to roll back to
     NOTHING_TO_CHANGE = "nothing_to_change"  # what was asked for is so already

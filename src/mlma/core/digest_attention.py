@@ -71,6 +71,7 @@ def attention(inputs: DigestInputs) -> list[Item]:
         _quarantined,
         _silent,
         _suspicious,
+        _in_vain,
         _other_findings,
         _refused,
     )
@@ -229,6 +230,11 @@ def _suspicious(inputs: DigestInputs) -> list[Item]:
     findings = _open(inputs, FindingKind.SUSPICIOUS_DATA)
     cases = [_Case(name=f.subject, detail=f.message) for f in findings]
     return _items(cases, Severity.MEDIUM, many="streams send what looks like faults", order=_explain)
+
+
+def _in_vain(inputs: DigestInputs) -> list[Item]:
+    cases = [_Case(name=f.subject, detail=f.message) for f in _open(inputs, FindingKind.TRAINING_IN_VAIN)]
+    return _items(cases, Severity.MEDIUM, many="streams are not helped by retraining", order=_explain)
 
 
 def _other_findings(inputs: DigestInputs) -> list[Item]:

@@ -31,6 +31,7 @@ class FindingKind(StrEnum):
 
     STREAM_SILENT = "stream_silent"
     SUSPICIOUS_DATA = "suspicious_data"
+    TRAINING_IN_VAIN = "training_in_vain"
     MODEL_FAILED = "model_failed"
     TRAINING_FAILED = "training_failed"
     SOURCE_FAILED = "source_failed"
@@ -247,7 +248,7 @@ def held(inputs: DigestInputs) -> list[Decision]:
 def _still_held(decision: Decision, inputs: DigestInputs) -> bool:
     if decision.held_by in ORDERS_HOLD:
         return decision.stream_id in inputs.holders
-    return decision.held_by in {Hold.COOLING_DOWN, Hold.TOO_LITTLE_DATA}
+    return decision.held_by in {Hold.COOLING_DOWN, Hold.TOO_LITTLE_DATA, Hold.BACKING_OFF, Hold.SUSPICIOUS_DATA}
 
 
 def weight(effect: float) -> float:

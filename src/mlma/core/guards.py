@@ -26,6 +26,7 @@ class Circumstances:
     suspicious: Bools  # the batch looks like a fault of the feed
     n_rows: Ints  # clean observations in the train window
     age: Ints  # batches since the last training
+    backing_off: Bools  # trainings were in vain lately, and this one is not worth so many times its price
     min_rows: int
     cooldown: int  # batches after a training before the next one
     missing: Bools | None = None  # forecasts that are made elsewhere did not arrive in the batch; None: none are
@@ -54,6 +55,7 @@ def guard(proposal: Proposal, now: Circumstances) -> Guarded:
             wants & missing & np.isin(proposal.reason, JUDGES_FORECASTS),
             wants & (now.n_rows < now.min_rows),
             wants & ~first & (now.age < now.cooldown),
+            wants & ~first & now.backing_off,
         ],
         [
             HOLD_CODE[Hold.FROZEN],
@@ -63,6 +65,7 @@ def guard(proposal: Proposal, now: Circumstances) -> Guarded:
             HOLD_CODE[Hold.FORECASTS_MISSING],
             HOLD_CODE[Hold.TOO_LITTLE_DATA],
             HOLD_CODE[Hold.COOLING_DOWN],
+            HOLD_CODE[Hold.BACKING_OFF],
         ],
         default=HOLD_CODE[Hold.NOTHING],
     ).astype(np.int8)

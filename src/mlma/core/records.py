@@ -265,9 +265,7 @@ class Rejected:
 class Finding:
     """What a monitor saw and a person may want to know; open until ``closed_at``. Key: kind and subject."""
 
-    kind: (
-        str  # "stream_silent", "suspicious_data", "model_failed", "training_failed", "source_failed", "delivery_failed"
-    )
+    kind: str  # one of `mlma.core.digest_parts.FindingKind`
     subject: str  # stream name, file or target
     message: str
     first_at: datetime

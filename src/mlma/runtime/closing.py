@@ -12,7 +12,7 @@ from mlma.core.decisions import Action, OverrideKind, Phase
 from mlma.core.records import NAIVE, Effect, Finding, GroupTraining
 from mlma.core.settings import EXTERNAL
 from mlma.monitor.verdicts import Verdicts
-from mlma.runtime import clean_rows, monitoring, recalling
+from mlma.runtime import clean_rows, in_vain, monitoring, recalling
 from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.groups import GroupSignals
@@ -48,6 +48,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     groups = np.where((suspicious | scores.after_fault)[:, None], np.nan, scores.groups)
     control.pools.charge(groups, scores.mean_loss, batch - fleet.trained)
     control.pools.charge_groups(scores.members, groups[:, 1], scores.mean_loss, batch)
+    pays, vain = control.pools.pays(), control.pools.in_vain()
     proposal = policy.propose(
         settings.policy,
         policy.Signals(
@@ -58,12 +59,15 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
             failed=served & scores.fallback,
             armed=control.monitor.certificate.is_armed,
             fallback_every=settings.life.fallback_every,
-            pays=control.pools.pays(),
+            pays=pays,
         ),
     )
+    backing_off = pays & ~control.pools.pays(vain=vain)
     n_rows = clean_rows.without_excluded(control, scores.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
-    now_is = control.circumstances(n_rows, scores.last_slot, suspicious, batch)
     failed = served & scores.fallback
+    now_is = control.circumstances(
+        n_rows, scores.last_slot, batch, suspicious=suspicious, backing_off=backing_off & ~failed
+    )
     if settings.model.name == EXTERNAL:
         failed |= served & control.pools.leaderless(scores.members)  # in a blend the others serve
         now_is = replace(now_is, missing=failed)
@@ -88,6 +92,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     control.pools.groups.note(of_groups)  # what starts now is paid for in what is recorded
     control.history.append_pool(control.pools.close(batch, members, learned, trained))
     findings = _findings(control, scores, served & ~failed, batch, now)
+    findings += in_vain.findings(control, vain, backing_off, now)
     recalled = recalling.recall(control, scores, batch, overdue)
     control.store.record(
         Commit(

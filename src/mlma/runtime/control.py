@@ -114,8 +114,10 @@ class Control:
         """First slot of the open batch."""
         return self.settings.schedule.first_slot(self.batch + 1)
 
-    def circumstances(self, n_rows: Ints, last_slot: Ints, suspicious: Bools, batch: int) -> guards.Circumstances:
-        """What the guards look at now; cool-down and suspicion hold the agent, not the baselines of a replay."""
+    def circumstances(
+        self, n_rows: Ints, last_slot: Ints, batch: int, *, suspicious: Bools, backing_off: Bools
+    ) -> guards.Circumstances:
+        """What the guards look at now; cool-down, back-off and suspicion do not hold a replay's baselines."""
         fleet, life, is_agent = self.fleet, self.settings.life, self.settings.policy.is_agent
         return guards.Circumstances(
             frozen=self.held_by(OverrideKind.FREEZE),
@@ -124,6 +126,7 @@ class Control:
             suspicious=suspicious & is_agent,
             n_rows=n_rows,
             age=batch - fleet.trained,
+            backing_off=backing_off & is_agent,
             min_rows=life.min_rows,
             cooldown=life.cooldown if is_agent else 0,
         )

@@ -56,6 +56,7 @@ HOLD_WORDS: dict[Hold, str] = {
     Hold.NO_NEW_DATA: "nothing arrived in the batch, so there is nothing to learn",
     Hold.SUSPICIOUS_DATA: "the batch looks like a fault of the feed: values repeat or are not positive",
     Hold.COOLING_DOWN: "the last training is too recent",
+    Hold.BACKING_OFF: "the last trainings did not help: the next must be worth more",
     Hold.IN_PROGRESS: "a training of the stream is under way, or waits for the budget",
     Hold.NO_FORMER_CHAMPION: "there is nothing to roll back to",
     Hold.NOTHING_TO_CHANGE: "what was asked for is so already",

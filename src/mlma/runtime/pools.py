@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlma.core import pool
+from mlma.core import backoff, pool
 from mlma.core.account import Account
 from mlma.core.blocks import Bools, Floats, Ints, PoolBlock
 from mlma.core.comparison import Comparisons
@@ -119,9 +119,17 @@ class Pools:
     def _alone(self) -> bool:
         return self.life.serve is not Serve.BLEND
 
-    def pays(self) -> Bools:
-        """Whether a training of a stream is worth its price, shape (streams,)."""
-        return self.account.pays(self.life.price, alone=self._alone)
+    def pays(self, *, vain: Ints | None = None) -> Bools:
+        """Whether a training of a stream is worth its price, doubled for each training in vain; shape (streams,)."""
+        price = self.life.price if vain is None else self.life.price * np.exp2(vain)
+        return self.account.pays(price, alone=self._alone)
+
+    def in_vain(self) -> Ints:
+        """Newest versions in a row that are no better than an older one, shape (streams,)."""
+        trained = np.zeros((len(self._leader), self._n_seats), dtype=np.int64)
+        for stream_id, seats in self.versions.items():
+            trained[stream_id, list(seats)] = [sitting.batch for sitting in seats.values()]
+        return backoff.in_vain(self.record.mean[:, self.n_fixed :], trained[:, self.n_fixed :])
 
     @property
     def _n_seats(self) -> int:

@@ -8,7 +8,8 @@ from mlma.core.decisions import Action, Hold, Reason
 from mlma.core.guards import Circumstances, guard
 from mlma.core.policy import Proposal
 
-NOTHING_SPEAKS = {"frozen": False, "in_progress": False, "has_new": True, "suspicious": False, "n_rows": 100, "age": 10}
+NOTHING_SPEAKS = {"frozen": False, "in_progress": False, "has_new": True, "suspicious": False, "n_rows": 100,
+                  "age": 10, "backing_off": False}  # fmt: skip
 MIN_ROWS, COOLDOWN = 100, 2
 
 
@@ -48,6 +49,9 @@ TABLE = [
     (Action.TRAIN, {"n_rows": MIN_ROWS - 1}, Action.KEEP, Hold.TOO_LITTLE_DATA),
     (Action.RETRAIN, {"age": COOLDOWN - 1}, Action.KEEP, Hold.COOLING_DOWN),
     (Action.RETRAIN, {"age": COOLDOWN}, Action.RETRAIN, Hold.NOTHING),
+    (Action.RETRAIN, {"backing_off": True}, Action.KEEP, Hold.BACKING_OFF),
+    (Action.RETRAIN, {"backing_off": True, "age": 0}, Action.KEEP, Hold.COOLING_DOWN),
+    (Action.TRAIN, {"backing_off": True}, Action.TRAIN, Hold.NOTHING),
     (Action.TRAIN, {"age": COOLDOWN - 1}, Action.TRAIN, Hold.NOTHING),
     (Action.KEEP, {"frozen": True, "in_progress": True, "has_new": False, "n_rows": 0, "age": 0},
      Action.KEEP, Hold.NOTHING),
@@ -94,7 +98,7 @@ def test_streams_are_held_one_by_one() -> None:
     now = Circumstances(
         frozen=np.array([True, False, True]), in_progress=np.zeros(3, dtype=np.bool_),
         has_new=np.ones(3, dtype=np.bool_), suspicious=np.zeros(3, dtype=np.bool_), n_rows=np.full(3, 200),
-        age=np.full(3, 5), min_rows=100, cooldown=2,
+        age=np.full(3, 5), backing_off=np.zeros(3, dtype=np.bool_), min_rows=100, cooldown=2,
     )  # fmt: skip
     made = guard(proposal, now)
     assert [HOLDS[code] for code in made.held_by] == [Hold.FROZEN, Hold.NOTHING, Hold.NOTHING]
