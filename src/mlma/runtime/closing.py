@@ -7,7 +7,7 @@ import numpy as np
 import structlog
 
 from mlma.core import guards, policy
-from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock
+from mlma.core.blocks import ACTION_CODE, REASONS, Bools, DecisionBlock, Floats, Ints
 from mlma.core.decisions import Action, OverrideKind, Phase
 from mlma.core.records import NAIVE, Effect, Finding, GroupTraining
 from mlma.core.settings import EXTERNAL
@@ -36,63 +36,42 @@ class Closed:
     has_version: Bools  # a trained version was serving in the whole batch
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decided:
+    """What was proposed for each stream and what the guards made of it; arrays of shape (streams,)."""
+
+    proposal: policy.Proposal
+    guarded: guards.Guarded
+    served: Bools  # a trained version was serving in the whole batch
+    failed: Bools  # and could not forecast
+    vain: Ints  # newest versions in a row that are no better than an older one
+    backing_off: Bools  # a training was worth its price, but not what it must be after these
+
+    @property
+    def trains(self) -> Bools:
+        """Streams that are trained now."""
+        found: Bools = self.guarded.action != ACTION_CODE[Action.KEEP]
+        return found
+
+
 def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     """Judge a batch and record what was decided, with the trainings that it orders, in one transaction."""
-    fleet, settings, now = control.fleet, control.settings, control.clock.now()
-    scores = gather(control.executor.score(batch), fleet.n_streams)
-    verdicts, (adaptive_mean, anchored_mean) = monitoring.judge(control, scores, batch)
-    has_version = fleet.has_version()
-    served = has_version & (fleet.since < batch)
-    suspicious = scores.suspicious
-    # A fault is charged to nobody, nor is the batch after it, which was forecast without the faulty values.
-    groups = np.where((suspicious | scores.after_fault)[:, None], np.nan, scores.groups)
-    control.pools.charge(groups, scores.mean_loss, batch - fleet.trained)
-    control.pools.charge_groups(scores.members, groups[:, 1], scores.mean_loss, batch)
-    pays, vain = control.pools.pays(), control.pools.in_vain()
-    proposal = policy.propose(
-        settings.policy,
-        policy.Signals(
-            alarm=verdicts.alarm,
-            reason=verdicts.reason_code,
-            has_version=has_version,
-            age=batch - fleet.trained,
-            failed=served & scores.fallback,
-            armed=control.monitor.certificate.is_armed,
-            fallback_every=settings.life.fallback_every,
-            pays=pays,
-        ),
-    )
-    backing_off = pays & ~control.pools.pays(vain=vain)
-    n_rows = clean_rows.without_excluded(control, scores.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
-    failed = served & scores.fallback
-    now_is = control.circumstances(
-        n_rows, scores.last_slot, batch, suspicious=suspicious, backing_off=backing_off & ~failed
-    )
-    if settings.model.name == EXTERNAL:
-        failed |= served & control.pools.leaderless(scores.members)  # in a blend the others serve
-        now_is = replace(now_is, missing=failed)
-    guarded = guards.guard(proposal, now_is)
-    block = DecisionBlock(
-        batch=batch, phase=Phase.BATCH, decided_at=now, stream_id=scores.stream_id, action=guarded.action,
-        proposed=proposal.action, reason=proposal.reason, held_by=guarded.held_by, n=scores.n,
-        mean_loss=scores.mean_loss, naive_loss=scores.naive_loss, p_value=verdicts.p_value,
-        effect=verdicts.effect, adaptive_mean=adaptive_mean, anchored_mean=anchored_mean,
-        n_reference=verdicts.n_reference, version_id=_serving_ids(control),
-    )  # fmt: skip
+    now = control.clock.now()
+    scores = gather(control.executor.score(batch), control.fleet.n_streams)
+    verdicts, reference_means = monitoring.judge(control, scores, batch)
+    _charge(control, scores, batch)
+    decided = _decide(control, scores, verdicts, batch)
+    block = _block(control, scores, verdicts, decided, reference_means, batch)
     effects = [
         control.order(int(stream_id), batch, REASONS[block.reason[stream_id]], n=0)
-        for stream_id in np.flatnonzero(guarded.action != ACTION_CODE[Action.KEEP])
+        for stream_id in np.flatnonzero(decided.trains)
     ]
-    # What waits for the budget has not been paid for yet.
-    trained = (guarded.action != ACTION_CODE[Action.KEEP]) & (not settings.life.has_budget)
-    members = np.where(suspicious[:, None], np.nan, scores.members)
-    learned = np.where(suspicious[:, None, None], 0.0, scores.recalibration)
     overdue = recalling.retire(control, scores.members, batch)
     of_groups = _group_trainings(control, scores, batch)
     control.pools.groups.note(of_groups)  # what starts now is paid for in what is recorded
-    control.history.append_pool(control.pools.close(batch, members, learned, trained))
-    findings = _findings(control, scores, served & ~failed, batch, now)
-    findings += in_vain.findings(control, vain, backing_off, now)
+    _close_pools(control, scores, decided.trains, batch)
+    findings = _findings(control, scores, decided.served & ~decided.failed, batch, now)
+    findings += in_vain.findings(control, decided.vain, decided.backing_off, now)
     recalled = recalling.recall(control, scores, batch, overdue)
     control.store.record(
         Commit(
@@ -102,8 +81,77 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
         )
     )  # fmt: skip
     control.take_note(recalled)
-    closed = Closed(batch=batch, scores=scores, verdicts=verdicts, decisions=block, has_version=served)
+    closed = Closed(batch=batch, scores=scores, verdicts=verdicts, decisions=block, has_version=decided.served)
     return closed, effects
+
+
+def _charge(control: Control, scores: BatchScores, batch: int) -> None:
+    """Note what age has cost: a fault is charged to nobody, nor is the batch after it, forecast without its values."""
+    is_nobodys = scores.suspicious | scores.after_fault
+    groups = np.where(is_nobodys[:, None], np.nan, scores.groups)
+    control.pools.charge(groups, scores.mean_loss, batch - control.fleet.trained)
+    control.pools.charge_groups(scores.members, groups[:, 1], scores.mean_loss, batch)
+
+
+def _decide(control: Control, scores: BatchScores, verdicts: Verdicts, batch: int) -> _Decided:
+    """Propose an action for each stream and let the guards speak."""
+    fleet, settings = control.fleet, control.settings
+    has_version = fleet.has_version()
+    served = has_version & (fleet.since < batch)
+    failed = served & scores.fallback
+    pays, vain = control.pools.pays(), control.pools.in_vain()
+    proposal = policy.propose(
+        settings.policy,
+        policy.Signals(
+            alarm=verdicts.alarm,
+            reason=verdicts.reason_code,
+            has_version=has_version,
+            age=batch - fleet.trained,
+            failed=failed,
+            armed=control.monitor.certificate.is_armed,
+            fallback_every=settings.life.fallback_every,
+            pays=pays,
+        ),
+    )
+    backing_off = pays & ~control.pools.pays(vain=vain) & ~failed
+    n_rows = clean_rows.without_excluded(control, scores.n_rows, proposal.action != ACTION_CODE[Action.KEEP])
+    now_is = control.circumstances(
+        n_rows, scores.last_slot, batch, suspicious=scores.suspicious, backing_off=backing_off
+    )
+    if settings.model.name == EXTERNAL:
+        failed = failed | (served & control.pools.leaderless(scores.members))  # in a blend the others serve
+        now_is = replace(now_is, missing=failed)
+    return _Decided(
+        proposal=proposal, guarded=guards.guard(proposal, now_is), served=served, failed=failed, vain=vain,
+        backing_off=backing_off,
+    )  # fmt: skip
+
+
+def _block(
+    control: Control,
+    scores: BatchScores,
+    verdicts: Verdicts,
+    decided: _Decided,
+    reference_means: tuple[Floats, Floats],
+    batch: int,
+) -> DecisionBlock:
+    """What was decided, as it is recorded."""
+    return DecisionBlock(
+        batch=batch, phase=Phase.BATCH, decided_at=control.clock.now(), stream_id=scores.stream_id,
+        action=decided.guarded.action, proposed=decided.proposal.action, reason=decided.proposal.reason,
+        held_by=decided.guarded.held_by, n=scores.n, mean_loss=scores.mean_loss, naive_loss=scores.naive_loss,
+        p_value=verdicts.p_value, effect=verdicts.effect, adaptive_mean=reference_means[0],
+        anchored_mean=reference_means[1], n_reference=verdicts.n_reference, version_id=_serving_ids(control),
+    )  # fmt: skip
+
+
+def _close_pools(control: Control, scores: BatchScores, trains: Bools, batch: int) -> None:
+    """Let the pools take in what their members lost; a fault says nothing of them."""
+    suspicious = scores.suspicious
+    members = np.where(suspicious[:, None], np.nan, scores.members)
+    learned = np.where(suspicious[:, None, None], 0.0, scores.recalibration)
+    paid = trains & (not control.settings.life.has_budget)  # what waits for the budget has not been paid for yet
+    control.history.append_pool(control.pools.close(batch, members, learned, paid))
 
 
 def _group_trainings(control: Control, scores: BatchScores, batch: int) -> list[GroupTraining]:
