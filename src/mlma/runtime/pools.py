@@ -20,6 +20,9 @@ from mlma.runtime.contests import NUMBERS, Contests, Judged
 from mlma.runtime.groups import Groups, groups_of
 from mlma.runtime.lineup import Champion, Lineup
 
+FIXED = "fixed_seats"
+"""Column of what is recorded: seats that no version takes, also where nobody sits on one yet."""
+
 YARDSTICK = (Evergreen.MEDIAN, Evergreen.LAD)
 """Members that are enough where they serve nobody: a regression for each hour costs twice as much as these."""
 
@@ -378,7 +381,10 @@ class Pools:
             weight=weight[stream_id, seat],
             recalibration=self.recalibration[stream_id, seat],
             comparison=compared[stream_id, seat],
-            account=self.account.arrays() | self.staleness.columns() | self.groups.columns(),
+            account={FIXED: np.full(len(loss), float(self.n_fixed))}
+            | self.account.arrays()
+            | self.staleness.columns()
+            | self.groups.columns(),
         )
 
     def _age(self, batch: int, loss: Floats) -> None:
@@ -430,6 +436,9 @@ class Pools:
         """
         fixed = fixed_members(self.life)
         is_version = np.asarray([not is_fixed(name) for name in block.members], dtype=np.bool_)[block.member]
-        before = int(block.seat[~is_version].max(initial=-1)) + 1
+        before = int(block.seat[~is_version].max(initial=-1)) + 1  # of a state that does not say: all were seated
+        said = block.account.get(FIXED)
+        if said is not None and len(said):
+            before = int(said[0])
         by_name = np.asarray([fixed.index(name) if name in fixed else -1 for name in block.members], dtype=np.int64)
         return np.where(is_version, block.seat - before + len(fixed), by_name[block.member])

@@ -249,3 +249,16 @@ def test_a_model_that_cannot_forecast_takes_only_itself_out() -> None:
     assert "group:all" in life.open_findings("model_failed")
     block = life.history.members(0, first_origin=0, last_origin=DAYS * HOURS)[-1]
     assert np.isfinite(block.forecast[[block.members[code] == "median" for code in block.member]]).all()
+
+
+@pytest.mark.parametrize("group", [replace(GROUP, min_streams=20), replace(TWO, min_streams=1)])
+def test_versions_keep_their_seats_at_a_restart_where_a_group_serves_nobody_or_only_others(
+    group: GroupSettings,
+) -> None:
+    plain, stopped = (Life(demand(2, 47), settings_of(group)) for _ in range(2))
+    for day in range(WARM_DAYS, 47):
+        plain.until(day)
+        stopped.until(day).open()
+        assert stopped.engine.pools.versions == plain.engine.pools.versions
+        np.testing.assert_array_equal(stopped.engine.pools.weights(), plain.engine.pools.weights())
+    assert plain.engine.pools.versions
