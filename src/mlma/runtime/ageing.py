@@ -92,7 +92,7 @@ def fleet_line(made: Ageing) -> str:
 
 
 def stream_line(made: Ageing) -> str:
-    """Staleness of a stream, its debt and the worth of a training, in one line.
+    """Staleness of a stream, its debt and the worth of a training (while it is larger than its error), in one line.
 
     Examples
     --------
@@ -102,6 +102,8 @@ def stream_line(made: Ageing) -> str:
     """
     whose = "" if made.n_known else " (the fleet's)"
     saving = f"training now saves {made.saving:.2f} +- {made.saving_sd:.2f}"
+    if not abs(made.saving) > made.saving_sd:
+        saving = "what a training now would save is not known"
     return f"age costs: {_rises(made)}, against the first{whose}; debt {made.debt:.2f} of {made.price:g}; {saving}"
 
 
