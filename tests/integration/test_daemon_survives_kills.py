@@ -87,13 +87,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 @pytest.mark.timeout(600)
-def test_a_daemon_killed_at_twenty_random_moments_loses_and_repeats_nothing(
-    tmp_path: Path, undisturbed: dict[str, object]
+@pytest.mark.parametrize("kills", [8, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_daemon_killed_at_random_moments_loses_and_repeats_nothing(
+    tmp_path: Path, undisturbed: dict[str, object], kills: int
 ) -> None:
     path, rng = prepare(tmp_path / "killed"), random.Random(11)
     days = list(range(0, DAYS, DAYS_A_FILE))
     n_started = 0
-    for kill in range(20):
+    for kill in range(kills):
         process = start(path)
         for day in days[: rng.choice([0, 1, 1, 2])]:
             drop(path, day)
