@@ -33,7 +33,7 @@ check: $(STAMP)  ## Format, lint, strict types, import contracts, tests, doctest
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 check-all: check ## The same, and the slow tests.
 	$(BIN)/python -m pytest -m slow

@@ -11,10 +11,10 @@ from mlma.runtime import in_vain
 from mlma.runtime.ports import Commit
 from tests.unit.runtime.memory_fleet import ANCHOR, Life, demand, settings_for
 
-DAYS, N = 54, 4
+DAYS, N = 50, 4
 POOL: dict[str, object] = {"proof": False, "evergreen": (Evergreen.MEDIAN,), "price": 0.05, "cooldown": 1}
 BY_CALENDAR, AGENT = (
-    settings_for(wanted=wanted, life=POOL | {"serve": Serve.CHAMPION}) for wanted in ("calendar:2", "mlma")
+    settings_for(wanted=wanted, life=POOL | {"serve": Serve.CHAMPION}) for wanted in ("calendar:1", "mlma")
 )
 
 

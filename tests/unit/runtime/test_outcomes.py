@@ -48,7 +48,7 @@ def assert_same(ring, table, origin):
     np.testing.assert_array_equal(ring.known(row, slot), expected)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 10_000), usual=st.integers(1, 60), horizon=st.integers(1, 40))
 def test_ring_answers_as_a_table_that_keeps_everything(seed, usual, horizon):
     rng = np.random.default_rng(seed)

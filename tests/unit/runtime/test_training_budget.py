@@ -227,7 +227,7 @@ def test_a_training_pays_the_debt_when_it_starts_and_not_before() -> None:
 COSTS = st.lists(st.sampled_from([1.0, 4.0, 10.0, 30.0]), min_size=1, max_size=5).map(tuple)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     rate=st.sampled_from([0.2, 0.5, 1.0, 3.0]), burst=st.sampled_from([None, 5.0, 60.0]), costs=COSTS,
     wanted=st.sampled_from(["always", "calendar:3", "test"]), patience=st.sampled_from([1, 4, 13]),
