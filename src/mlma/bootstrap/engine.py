@@ -89,6 +89,7 @@ def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | N
             f"{settings.schedule.anchor.isoformat()}: go back to that value, or start a new state directory"
         )
     wanted = settings.schedule.to_core(schedule.anchor)
+    wanted_life = settings.life.to_core(settings.schedule)
     meta = {
         "anchor": schedule.anchor.isoformat(),
         "frequency_s": str(wanted.frequency.total_seconds()),
@@ -98,6 +99,8 @@ def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | N
         "n_shards": known.get("n_shards", str(_n_shards(settings))),
         "alpha": str(settings.testing.alpha),
         "fallback_every": str(settings.life.fallback_every),
+        "cooldown": str(wanted_life.cooldown),
+        "min_rows": str(wanted_life.min_rows),
         "policy": settings.policy,
         "serve": str(settings.life.serve),
         "price": str(settings.life.price),

@@ -31,6 +31,7 @@ from mlma.runtime.lookups import find_stream, near, stream_of
 from mlma.runtime.monitor_words import monitored
 from mlma.runtime.pool_words import pool_facts
 from mlma.runtime.ports import ControlStore, History
+from mlma.runtime.release_time import release_words
 
 __all__ = ["Explanation", "FleetView", "explain", "find_stream", "fleet_view", "near", "stream_of"]
 
@@ -99,6 +100,10 @@ def explain(
     pool = pool_facts(
         store, pools, schedule, stream, servings=servings, versions=list(versions.values()), n_shards=n_shards(meta)
     )
+    released = "" if decision is None else release_words(
+        decision, schedule, meta, stream=stream, overrides=holding, exceptions=exceptions, history=pools or history,
+        shard=stream.id % n_shards(meta),
+    )  # fmt: skip
     return Explanation(
         stream=stream,
         now=now,
@@ -116,7 +121,7 @@ def explain(
         previous=tuple(d for d in exceptions if d is not candidate and d != decision)[:PREVIOUS],
         facts=facts(
             decision=decision, candidate=candidate, served=served, champion=champion, overrides=holding,
-            effects=pending, requests=waiting,
+            effects=pending, requests=waiting, released=released,
             monitored=(*monitored(decision, certificate, incidents, versions.values(), meta), *pool.facts()),
         ),
         targets=_targets(history, schedule, stream, batches, shard=stream.id % n_shards(meta)),

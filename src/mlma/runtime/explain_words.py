@@ -114,14 +114,18 @@ def facts(
     effects: Iterable[Effect],
     requests: Iterable[Request],
     monitored: Sequence[Fact] = (),
+    released: str = "",
 ) -> tuple[Fact, ...]:
-    """Lines of an explanation, the decision first; ``monitored`` follow what was tested."""
+    """Lines of an explanation, the decision first; ``monitored`` follow what was tested.
+
+    ``released`` says when what held the decision is expected to end.
+    """
     if decision is None:
         lines = [Fact(label="decision", text="none yet: no batch of this stream was judged")]
     else:
         lines = [
             Fact(label="decision", text=decided(decision)),
-            Fact(label="held by", text=holding(decision, overrides)),
+            Fact(label="held by", text=holding(decision, overrides, released)),
             Fact(label="tested", text=verdict(decision)),
             *monitored,
             Fact(label="mean loss", text=losses(decision)),
@@ -143,11 +147,11 @@ def decided(decision: Decision) -> str:
     return f"{ACTION_WORDS[decision.action]}, though proposed was to {ACTION_WORDS[decision.proposed]}: {why}"
 
 
-def holding(decision: Decision, overrides: Iterable[Override]) -> str:
-    """What kept the proposal back, with the override's id while it still holds."""
+def holding(decision: Decision, overrides: Iterable[Override], released: str = "") -> str:
+    """What kept the proposal back, until when, and the override's id while it still holds."""
     if decision.held_by is Hold.NOTHING:
         return "nothing was held back"
-    text = f"{HOLD_WORDS[decision.held_by]} ({decision.held_by})"
+    text = f"{HOLD_WORDS[decision.held_by]} ({decision.held_by})" + (f"; {released}" if released else "")
     kind = {Hold.FROZEN: OverrideKind.FREEZE, Hold.PINNED: OverrideKind.PIN}.get(decision.held_by)
     ids = [str(override.id) for override in overrides if override.kind is kind]
     return f"{text}; to release it: mlma lift {' '.join(ids)}" if ids else text
