@@ -18,7 +18,14 @@ from mlma.core import policy
 from mlma.core.durations import format_duration, parse_duration
 from mlma.core.errors import ConfigError
 from mlma.core.hooks import HookSettings
-from mlma.core.settings import AdmissionSettings, GroupSettings, LifeSettings, ModelSettings, TestingSettings
+from mlma.core.settings import (
+    AdmissionSettings,
+    GroupSettings,
+    LifeSettings,
+    ModelSettings,
+    StreamWeight,
+    TestingSettings,
+)
 
 ROOT = Path(__file__).parents[2]
 ANCHOR = datetime(2001, 1, 1, tzinfo=UTC)
@@ -133,6 +140,25 @@ def test_the_defaults_are_those_of_the_core():
     assert settings.admission.to_core(settings.schedule) == AdmissionSettings()
     life = settings.life.to_core(settings.schedule)
     assert life == LifeSettings(warmup=life.warmup, min_rows=life.min_rows, groups=(GroupSettings(),))
+
+
+def test_weights_of_streams_are_read_as_they_are_written():
+    wanted = [{"select": "class=A", "weight": 3}, {"select": "K*", "weight": 0.5}]
+    made = load(None, {"life.weights": wanted}).life.to_core(load().schedule).weights
+    assert made == (StreamWeight(select="class=A", weight=3.0), StreamWeight(select="K*", weight=0.5))
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"select": "a=b=c", "weight": 1}, "cannot read"),
+        ({"select": "*", "weight": 0}, "greater than 0"),
+        ({"weight": 2}, "select"),
+    ],
+)
+def test_a_weight_that_cannot_be_is_refused(rule, words):
+    with pytest.raises(ConfigError, match=words):
+        load(None, {"life.weights": [rule]})
 
 
 def test_groups_are_read_as_they_are_written():

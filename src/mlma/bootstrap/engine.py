@@ -1,5 +1,6 @@
 """Joining an engine: executor, schedule of a state, adapters."""
 
+import json
 import os
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -104,6 +105,7 @@ def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | N
         "policy": settings.policy,
         "serve": str(settings.life.serve),
         "price": str(settings.life.price),
+        "weights": json.dumps([[rule.select, rule.weight] for rule in wanted_life.weights]),
         "model": settings.model.name,
         "loss": str(settings.testing.loss),
     }

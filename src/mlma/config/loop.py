@@ -25,6 +25,7 @@ from mlma.core.settings import (
     Promotion,
     ReferencePolicy,
     Serve,
+    StreamWeight,
     TestingSettings,
     Yardstick,
 )
@@ -234,6 +235,19 @@ class GroupSection(Section):
         )
 
 
+class WeightSection(Section):
+    """How much the loss of some streams counts."""
+
+    select: SelectionText = Field(description="streams: globs and label selectors")
+    weight: float = Field(
+        gt=0, allow_inf_nan=False, description="times that a relative loss counts against the price, above 0; 1: usual"
+    )
+
+    def to_core(self) -> StreamWeight:
+        """Settings of the core."""
+        return StreamWeight(select=self.select, weight=self.weight)
+
+
 class LifeSection(Section):
     """When a candidate may serve and how trainings are repeated."""
 
@@ -279,6 +293,11 @@ class LifeSection(Section):
         ge=0,
         description="of a training: the relative loss, summed over batches, that it must save (0.3: it pays when it "
         "saves 3 % of the stream's loss for 10 batches), from 0",
+    )
+    weights: tuple[WeightSection, ...] = Field(
+        (),
+        description="how much the loss of streams counts, each with select and weight; the first that matches counts: "
+        "a training of a stream of weight 3 pays at a third of the debt, and goes first under a budget",
     )
     promotion: Promotion = Field(
         _LIFE.promotion,
@@ -332,7 +351,7 @@ class LifeSection(Section):
         return LifeSettings(
             warmup=schedule.slots(schedule.warmup_or_default),
             min_rows=max(1, int(CLEAN_SHARE * min_slots)),
-            **{**values, "groups": groups},
+            **{**values, "groups": groups, "weights": tuple(rule.to_core() for rule in self.weights)},
         )
 
 

@@ -116,6 +116,14 @@ GROUP_PREFIX = "group:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamWeight:
+    """How much the loss of some streams counts: of weight 3, a training is worth three times as much."""
+
+    select: str  # stream globs and label selectors, see `mlma.core.selection`
+    weight: float  # above 0; 1 is usual
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TestingSettings:
     """The loss test and its references; sizes in batches."""
 
@@ -159,6 +167,7 @@ class LifeSettings:
     recalibrate: bool = True  # beside a champion: shift and slope of the versions' forecasts
     pool_shrinkage: float = 0.3  # of a member's relative loss to the fleet's median of it
     price: float = 0.3  # of a training: the relative loss, summed over batches, that it must save
+    weights: tuple[StreamWeight, ...] = ()  # of streams; the first that matches counts
     promotion: Promotion = Promotion.RECENT
     promotion_floor: float = 0.0  # relative gain on the held-out targets that a challenger must show
     training_deadline: timedelta = timedelta(minutes=30)

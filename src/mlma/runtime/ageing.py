@@ -76,7 +76,7 @@ def ageing(store: ControlStore, history: History, stream: Stream | None = None) 
         saving=float(curves.saving(age, AHEAD)[stream.id]),
         saving_sd=float(curves.saving_sd(age, AHEAD)[stream.id]),
         debt=float(Account.of(block.account).debt[stream.id]),
-        price=price_of(store.meta()),
+        price=price_of(store.meta(), stream),
     )
 
 

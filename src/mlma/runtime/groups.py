@@ -19,6 +19,7 @@ from mlma.core.group_account import GroupAccount
 from mlma.core.policy import Policy, PolicyKind
 from mlma.core.records import GroupTraining, Stream
 from mlma.core.settings import GroupSettings, LifeSettings, Serve
+from mlma.core.stream_weights import USUAL
 from mlma.runtime.lineup import Champion, GroupSeat
 
 MOST_OF_WINDOW = 0.25
@@ -59,6 +60,7 @@ class Group:
     serving: GroupTraining | None = None  # whose model forecasts
     last: GroupTraining | None = None  # that started last
     open: GroupTraining | None = None  # pending, or waits for the budget
+    worth: float = USUAL  # mean weight of its streams
 
     def per_stream(self, train_window: int) -> int:
         """Training rows of each stream at most; slots of the train window are given."""
@@ -173,7 +175,7 @@ class Groups:
                     status=EffectStatus.WAITING if life.has_budget else EffectStatus.PENDING,
                     n_streams=int(group.member.sum()),
                     debt=group.account.debt,
-                    price=life.price,
+                    price=life.price / group.worth,
                     ordered_at=at,
                     deadline_at=at + life.training_deadline,
                 )
@@ -195,7 +197,7 @@ class Groups:
         age = now.batch - (group.last or group.serving).batch
         if policy.kind is PolicyKind.CALENDAR:
             return Reason.CALENDAR if age >= policy.every else None
-        pays = group.account.pays(life.price, group.member)
+        pays = group.account.pays(life.price / group.worth, group.member)
         return Reason.DEBT if policy.kind is PolicyKind.MLMA and pays else None
 
     @staticmethod

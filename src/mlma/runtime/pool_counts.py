@@ -1,5 +1,6 @@
 """The pools of a whole fleet in numbers: versions by state, and what each kind of member carries. Pure reading."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ import numpy as np
 from mlma.core.blocks import Bools, Floats, PoolBlock
 from mlma.core.decisions import EffectStatus, Hold, Phase, Reason
 from mlma.core.life_table import State
-from mlma.core.records import NAIVE
+from mlma.core.records import NAIVE, Stream
+from mlma.core.settings import StreamWeight
+from mlma.core.stream_weights import USUAL, weights_of
 from mlma.runtime.group_view import GroupRow, group_rows
 from mlma.runtime.pool_view import Kind, is_on_probation, kind_of, state_of
 from mlma.runtime.ports import ControlStore, History
@@ -70,9 +73,11 @@ class FleetPools:
     groups: tuple[GroupRow, ...] = ()
 
 
-def price_of(meta: Mapping[str, str]) -> float:
-    """Price of a training as the daemon last had it; NaN when the state does not say."""
-    return float(meta.get("price", "nan"))
+def price_of(meta: Mapping[str, str], stream: Stream | None = None) -> float:
+    """Price of a training as the daemon last had it, of one stream by its weight; NaN when the state does not say."""
+    rules = [StreamWeight(select=select, weight=weight) for select, weight in json.loads(meta.get("weights", "[]"))]
+    worth = USUAL if stream is None else float(weights_of([stream], rules)[0])
+    return float(meta.get("price", "nan")) / worth
 
 
 def fleet_pools(store: ControlStore, history: History | None) -> FleetPools:

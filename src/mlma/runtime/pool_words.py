@@ -75,7 +75,7 @@ def pool_facts(
     ]
     shares.sort(key=lambda one: -(0.0 if math.isnan(one.weight) else one.weight))
     return PoolFacts(
-        shares=tuple(shares), debt=debt, price=price_of(meta), fresh_share=fresh, serve=meta.get("serve", "")
+        shares=tuple(shares), debt=debt, price=price_of(meta, stream), fresh_share=fresh, serve=meta.get("serve", "")
     )
 
 

@@ -13,9 +13,10 @@ from mlma.core.account import Account
 from mlma.core.blocks import Bools, Floats, Ints, PoolBlock
 from mlma.core.comparison import Comparisons
 from mlma.core.recalibration import N_SUMS, after, solved
-from mlma.core.records import NAIVE, Version
+from mlma.core.records import NAIVE, Stream, Version
 from mlma.core.settings import GROUP_PREFIX, Evergreen, LifeSettings, Promotion, Serve
 from mlma.core.staleness import Staleness
+from mlma.core.stream_weights import USUAL, weights_of
 from mlma.runtime.contests import NUMBERS, Contests, Judged
 from mlma.runtime.groups import Groups, groups_of
 from mlma.runtime.lineup import Champion, Lineup
@@ -77,6 +78,7 @@ class Pools:
     staleness: Staleness = field(init=False)
     contests: Contests = field(init=False)
     groups: Groups = field(init=False)
+    worth: Floats = field(default_factory=lambda: np.empty(0))  # (streams,), see `mlma.core.stream_weights`
     judged: Judged | None = None  # of the last closed batch
     _scored: Bools = field(init=False)  # (streams, seats), whether it has a loss in the last closed batch
     _leader: Ints = field(init=False)  # (streams,), seat of the champion; 0 while there is none
@@ -122,10 +124,16 @@ class Pools:
     def _alone(self) -> bool:
         return self.life.serve is not Serve.BLEND
 
+    def weigh(self, streams: Sequence[Stream]) -> None:
+        """Look up the weights of born streams, known to the groups; those that are known here come first."""
+        self.worth = np.concatenate([self.worth, weights_of(streams[len(self.worth) :], self.life.weights)])
+        for group in self.groups.each:
+            group.worth = float(self.worth[group.member].mean()) if group.member.any() else USUAL
+
     def pays(self, *, vain: Ints | None = None) -> Bools:
         """Whether a training of a stream is worth its price, doubled for each training in vain; shape (streams,)."""
-        price = self.life.price if vain is None else self.life.price * np.exp2(vain)
-        return self.account.pays(price, alone=self._alone)
+        price = self.life.price / self.worth
+        return self.account.pays(price if vain is None else price * np.exp2(vain), alone=self._alone)
 
     def in_vain(self) -> Ints:
         """Newest versions in a row that are no better than an older one, shape (streams,)."""

@@ -202,11 +202,13 @@ class TrainingQueue:
         everyone: list[Effect | GroupTraining] = [*queue, *groups]
         since = [self._since(one) for one in everyone]
         debts = [training.debt * training.n_streams for training in groups]
+        pools = self._control.pools
+        worth = {group.settings.name: group.worth for group in pools.groups.each}
         return Wanted(
             stream_id=np.asarray([*streams, *range(-len(groups), 0)], dtype=np.int64),
             want=np.asarray([WANT_CODE[want] for want in wants], dtype=np.int8),
-            saving=np.concatenate([self._control.pools.account.debt[streams], debts]),
-            weight=np.ones(len(since)),
+            saving=np.concatenate([pools.account.debt[streams], debts]),
+            weight=np.concatenate([pools.worth[streams], [worth[name] for name in names]]),
             cost_s=np.where(np.isfinite(cost), cost, unknown),
             since_us=np.asarray([(at - _EPOCH) // timedelta(microseconds=1) for at in since]),
         )

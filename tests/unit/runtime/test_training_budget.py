@@ -13,6 +13,7 @@ from mlma.adapters.store import SqlStore
 from mlma.core.commit import Commit
 from mlma.core.decisions import EffectStatus, Hold, OverrideKind, Phase, Reason, RequestKind
 from mlma.core.records import Effect
+from mlma.core.settings import Evergreen, Serve, StreamWeight
 from mlma.runtime.executors import InlineExecutor
 from mlma.runtime.training import TrainingOutcome
 from mlma.runtime.training_budget import waiting
@@ -323,3 +324,17 @@ def test_restarts_change_nothing(restarts: set[int], wanted: str) -> None:
         ends.append((outcome(life.store), life.store.bucket(), life.engine.pools.account.debt.tolist()))
     assert ends[0] == ends[1]
     assert isinstance(life.history, MemoryHistory)
+
+
+@pytest.mark.parametrize("heavy", ["s000", "s002"])
+def test_of_trainings_that_save_the_same_the_one_of_the_heavier_stream_goes_first(heavy: str) -> None:
+    life = fleet(
+        3, rate=10.0 / HOURS, wanted="mlma", serve=Serve.CHAMPION, evergreen=(Evergreen.MEDIAN,), price=0.05,
+        weights=(StreamWeight(select=heavy, weight=5.0),),
+    ).until(WARM_DAYS + 6)  # fmt: skip
+    before = len(life.executor.starts)
+    life.engine.pools.account = replace(life.engine.pools.account, debt=np.full(3, 2.0))
+    life.until(WARM_DAYS + 7)
+    assert {f"s{stream:03d}" for _, stream in life.executor.starts[before:]} == {heavy}
+    assert heavy not in {f"s{effect.stream_id:03d}" for effect in effects(life, EffectStatus.WAITING)}
+    assert len(effects(life, EffectStatus.WAITING)) == 2
