@@ -76,6 +76,32 @@ def _n_shards(settings: "Settings") -> int:
     return cores() if settings.executor.kind == "ray" else 1
 
 
+def _recorded(settings: "Settings", schedule: Schedule, n_shards: str) -> dict[str, str]:
+    """What a state says of itself, for those who read it while no daemon runs."""
+    from mlma.runtime.groups import groups_of
+
+    life = settings.life.to_core(settings.schedule)
+    return {
+        "anchor": schedule.anchor.isoformat(),
+        "frequency_s": str(schedule.frequency.total_seconds()),
+        "horizon": str(schedule.horizon),
+        "batch": str(schedule.batch),
+        "train_window": str(schedule.train_window),
+        "n_shards": n_shards,
+        "alpha": str(settings.testing.alpha),
+        "fallback_every": str(life.fallback_every),
+        "cooldown": str(life.cooldown),
+        "min_rows": str(life.min_rows),
+        "policy": settings.policy,
+        "serve": str(life.serve),
+        "price": str(life.price),
+        "weights": json.dumps([[rule.select, rule.weight] for rule in life.weights]),
+        "groups": json.dumps([group.name for group in groups_of(life)]),
+        "model": settings.model.name,
+        "loss": str(settings.testing.loss),
+    }
+
+
 def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | None) -> Schedule | None:
     """Schedule of a state: the one it has, checked against the settings, or a new one from the first observation."""
     known = store.meta()
@@ -90,25 +116,7 @@ def _fix_schedule(store: ControlStore, settings: "Settings", first: datetime | N
             f"{settings.schedule.anchor.isoformat()}: go back to that value, or start a new state directory"
         )
     wanted = settings.schedule.to_core(schedule.anchor)
-    wanted_life = settings.life.to_core(settings.schedule)
-    meta = {
-        "anchor": schedule.anchor.isoformat(),
-        "frequency_s": str(wanted.frequency.total_seconds()),
-        "horizon": str(wanted.horizon),
-        "batch": str(wanted.batch),
-        "train_window": str(wanted.train_window),
-        "n_shards": known.get("n_shards", str(_n_shards(settings))),
-        "alpha": str(settings.testing.alpha),
-        "fallback_every": str(settings.life.fallback_every),
-        "cooldown": str(wanted_life.cooldown),
-        "min_rows": str(wanted_life.min_rows),
-        "policy": settings.policy,
-        "serve": str(settings.life.serve),
-        "price": str(settings.life.price),
-        "weights": json.dumps([[rule.select, rule.weight] for rule in wanted_life.weights]),
-        "model": settings.model.name,
-        "loss": str(settings.testing.loss),
-    }
+    meta = _recorded(settings, wanted, known.get("n_shards", str(_n_shards(settings))))
     if settings.executor.shards != "auto":
         meta["n_shards"] = str(settings.executor.shards)
     for key in FIXED:

@@ -36,14 +36,16 @@ def retrain(
 ) -> None:
     """Ask for a training now; what comes out is compared with the champion like any other candidate.
 
+    A group's model is trained anew by the name of its member, such as group:all.
+
     Example: [bold]mlma retrain ORD --reason "new runway"[/bold]
     """
     from mlma import bootstrap
-    from mlma.runtime import operations
+    from mlma.runtime import requesting
 
     with opened(state) as found:
         text = selection_text(selection, found.store.streams())
-        outcome = operations.retrain(
+        outcome = requesting.retrain(
             found.store, bootstrap.clock(), selection=text, author=author or user(), reason=reason, dry_run=dry_run
         )
     report(outcome, as_json=as_json)
@@ -68,7 +70,7 @@ def rollback(
     Example: [bold]mlma rollback ATL --reason "forecasts look wrong since the last change"[/bold]
     """
     from mlma import bootstrap
-    from mlma.runtime import ledger, operations
+    from mlma.runtime import ledger, requesting
 
     with opened(state) as found:
         text = selection_text(selection, found.store.streams())
@@ -76,7 +78,7 @@ def rollback(
         if to is not None:
             reached = ledger.present(found.store, schedule_of(found), bootstrap.clock().now())
             back_to = moment(to, "--to", now=reached, sign=-1)
-        outcome = operations.rollback(
+        outcome = requesting.rollback(
             found.store, bootstrap.clock(), selection=text, author=author or user(), reason=reason,
             back_to=back_to, dry_run=dry_run,
         )  # fmt: skip

@@ -5,7 +5,7 @@ debt, under the same price, cooldown, budget and overrides as a stream; here is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -66,6 +66,21 @@ class Group:
         """Training rows of each stream at most; slots of the train window are given."""
         wanted = -(-self.settings.rows // max(1, int(self.member.sum())))
         return max(1, min(wanted, int(MOST_OF_WINDOW * train_window)))
+
+    def order(self, reason: Reason, life: LifeSettings, *, batch: int, at: datetime) -> GroupTraining:
+        """A training after a batch, to be recorded and then done."""
+        return GroupTraining(
+            id=f"{self.settings.member}-{batch}",
+            name=self.settings.name,
+            batch=batch,
+            reason=reason,
+            status=EffectStatus.WAITING if life.has_budget else EffectStatus.PENDING,
+            n_streams=int(self.member.sum()),
+            debt=self.account.debt,
+            price=life.price / self.worth,
+            ordered_at=at,
+            deadline_at=at + life.training_deadline,
+        )
 
     def note(self, training: GroupTraining) -> None:
         """Know what was recorded."""
@@ -166,21 +181,36 @@ class Groups:
             if hold is not Hold.NOTHING:
                 held[group.settings.name] = hold
                 continue
-            orders.append(
-                GroupTraining(
-                    id=f"{group.settings.member}-{now.batch}",
-                    name=group.settings.name,
-                    batch=now.batch,
-                    reason=reason,
-                    status=EffectStatus.WAITING if life.has_budget else EffectStatus.PENDING,
-                    n_streams=int(group.member.sum()),
-                    debt=group.account.debt,
-                    price=life.price / group.worth,
-                    ordered_at=at,
-                    deadline_at=at + life.training_deadline,
-                )
-            )
+            orders.append(group.order(reason, life, batch=now.batch, at=at))
         return orders, held
+
+    @staticmethod
+    def requested(
+        group: Group, life: LifeSettings, *, frozen: Bools, n_rows: Ints, batch: int, at: datetime
+    ) -> tuple[GroupTraining | None, Hold]:
+        """Training that an engineer asks for, or what holds it.
+
+        Parameters
+        ----------
+        frozen, n_rows
+            Shape (streams,), as in `GroupSignals`; read for the group's streams alone.
+        """
+        mine, waits = group.member, group.open
+        needed = max(READY_SHARE * mine.sum(), group.settings.min_streams)
+        if frozen[mine].all():
+            return None, Hold.FROZEN
+        if waits is not None:  # for the budget: one training answers both orders
+            is_pending = waits.status is EffectStatus.PENDING
+            return (None, Hold.IN_PROGRESS) if is_pending else (replace(waits, reason=Reason.REQUESTED), Hold.NOTHING)
+        if (n_rows[mine] >= life.min_rows).sum() < needed:
+            return None, Hold.TOO_LITTLE_DATA
+        if group.last is not None and group.last.batch == batch:
+            return None, Hold.NOTHING_TO_CHANGE  # it has learned from everything that there is
+        return group.order(Reason.REQUESTED, life, batch=batch, at=at), Hold.NOTHING
+
+    def named(self, name: str) -> Group | None:
+        """Group of a name, None when there is none."""
+        return next((group for group in self.each if group.settings.name == name), None)
 
     @staticmethod
     def _wanted(column: int, group: Group, now: GroupSignals, policy: Policy, life: LifeSettings) -> Reason | None:

@@ -1,5 +1,6 @@
 """What operations look up before they write: streams by selection, the schedule, decisions that an order touches."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ from mlma.core.overrides import excluded_span
 from mlma.core.records import Decision, Override, Stream
 from mlma.core.schedule import Schedule
 from mlma.core.selection import Selection, parse
+from mlma.core.settings import GROUP_PREFIX
 from mlma.runtime.ports import ControlStore
 
 NEAR = 5
@@ -88,6 +90,33 @@ def select_known(text: str, streams: Sequence[Stream]) -> tuple[Selection, list[
         wanted = " ".join(str(label) for label in selection.labels)
         raise UnknownStreamError(f"no stream matches {text!r}{_near(wanted, labels)}")
     return selection, chosen
+
+
+def group_in(selection: str) -> str | None:
+    """Name of the group that a selection means as a whole, ``group:NAME``; None when it means streams.
+
+    Examples
+    --------
+    >>> group_in("group:north"), group_in("IAH,ATL"), group_in("group:a b")
+    ('north', None, None)
+    """
+    name = selection.removeprefix(GROUP_PREFIX)
+    return name if name and name != selection and name.isascii() and not set(name) & set(' ,"=*?[') else None
+
+
+def known_group(meta: Mapping[str, str], name: str) -> str:
+    """Group of that name, which the daemon of a state serves.
+
+    Raises
+    ------
+    UnknownStreamError
+        There is none; the message names those that there are.
+    """
+    known = json.loads(meta.get("groups", "[]"))
+    if name not in known:
+        there = f"those are: {', '.join(known)}" if known else "the daemon of this state serves none"
+        raise UnknownStreamError(f"there is no group {name!r}; {there}")
+    return name
 
 
 def _near(word: str, names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What an engineer may ask: freeze, pin, exclude, lift, retrain, roll back. Each leaves an audit row.
+"""What an engineer may order to stand: freeze, pin, exclude; and lift. Each leaves an audit row.
 
 The order is written to the store and obeyed by the daemon's next tick.
 """
@@ -11,8 +11,7 @@ from mlma.core.decisions import Action, OverrideKind, RequestKind
 from mlma.core.errors import OperationError
 from mlma.core.records import AuditRow, Decision, Override, Request
 from mlma.runtime.answers import answer, described, in_words, listed, period, to_json
-from mlma.runtime.back_to import going_back
-from mlma.runtime.lookups import decisions_touched, schedule_of, select_known
+from mlma.runtime.lookups import decisions_touched, select_known
 from mlma.runtime.order_checks import end_of, is_over, liftable, remaining, require_aware, signed
 from mlma.runtime.ports import Clock, ControlStore
 
@@ -184,44 +183,6 @@ def lift(
     )
 
 
-def retrain(
-    store: ControlStore, clock: Clock, *, selection: str, author: str, reason: str, dry_run: bool = False
-) -> Outcome:
-    """Ask for a training of a selection. Raises as `rollback` does."""
-    return _request(store, clock, RequestKind.RETRAIN, selection, author, reason, dry_run=dry_run)
-
-
-def rollback(
-    store: ControlStore,
-    clock: Clock,
-    *,
-    selection: str,
-    author: str,
-    reason: str,
-    back_to: datetime | None = None,
-    dry_run: bool = False,
-) -> Outcome:
-    """Ask for the former champions of a selection, or for what served at a time; asking twice is asking once.
-
-    Parameters
-    ----------
-    back_to
-        Event time whose versions are to serve again; what came later leaves the pools.
-
-    Raises
-    ------
-    OperationError
-        Author or reason is missing, the time has no zone or lies ahead, or the daemon has not started on the state.
-    UnknownStreamError
-        The selection, or one of its names, matches no stream.
-    """
-    if back_to is not None:
-        require_aware(back_to)
-        if back_to > clock.now():
-            raise OperationError(f"{in_words(back_to)} lies ahead, it is {in_words(clock.now())}: nothing served then")
-    return _request(store, clock, RequestKind.ROLLBACK, selection, author, reason, dry_run=dry_run, back_to=back_to)
-
-
 def _put(store: ControlStore, asked: Override, *, dry_run: bool) -> Outcome:
     """Check an override as it was asked for and write it with its audit row."""
     author, reason = signed(asked.author, asked.comment)
@@ -236,7 +197,7 @@ def _put(store: ControlStore, asked: Override, *, dry_run: bool) -> Outcome:
         body += f"; {len(touched)} past decisions used it, {more} of them proposed a change"
     ids: tuple[int, ...] = ()
     if not dry_run:
-        ids = (store.add_override(override, _audit(override)),)
+        ids = (store.add_override(override, audit_of(override)),)
         body = f"override {ids[0]}: {body}"
     return Outcome(
         operation=kind,
@@ -249,7 +210,7 @@ def _put(store: ControlStore, asked: Override, *, dry_run: bool) -> Outcome:
     )
 
 
-def _audit(order: Override | Request) -> AuditRow:
+def audit_of(order: Override | Request) -> AuditRow:
     """Audit row of a new order: before it there was nothing."""
     return AuditRow(
         at=order.created_at,
@@ -258,44 +219,4 @@ def _audit(order: Override | Request) -> AuditRow:
         subject=order.selection,
         before="null",
         after=to_json(order),
-    )
-
-
-def _request(
-    store: ControlStore,
-    clock: Clock,
-    kind: RequestKind,
-    text: str,
-    author: str,
-    reason: str,
-    *,
-    dry_run: bool,
-    back_to: datetime | None = None,
-) -> Outcome:
-    author, reason = signed(author, reason)
-    selection, streams = select_known(text, store.streams())
-    now, names = clock.now(), tuple(stream.name for stream in streams)
-    body = IN_WORDS[kind].format(streams=listed(names))
-    if back_to is not None:
-        body = going_back(store, schedule_of(store.meta()), streams, back_to)
-    ids: tuple[int, ...] = ()
-    asked = (kind, str(selection), back_to)
-    same = [r for r in store.requests(open_only=True) if (r.kind, r.selection, r.back_to) == asked]
-    if same:
-        ids = (same[0].id,)
-        by = f"{same[0].author} at {in_words(same[0].created_at)}"
-        body = f"request {same[0].id} by {by} is open and asks for the same, nothing was added: {body}"
-    elif not dry_run:
-        request = Request(
-            kind=kind, selection=str(selection), author=author, comment=reason, created_at=now, back_to=back_to
-        )
-        ids = (store.add_request(request, _audit(request)),)
-        body = f"request {ids[0]}: {body}"
-    return Outcome(
-        operation=kind,
-        selection=str(selection),
-        streams=names,
-        ids=ids,
-        message=answer(body, store.lease(), now, dry_run=dry_run),
-        dry_run=dry_run,
     )

@@ -11,6 +11,7 @@ from mlma.core.errors import OperationError
 from mlma.core.records import NAIVE, Decision, Request, Stream
 from mlma.runtime import back_to, clean_rows
 from mlma.runtime.control import Control, Results
+from mlma.runtime.lookups import group_in
 from mlma.runtime.trainings import Trainings
 
 
@@ -32,6 +33,10 @@ class Orders:
     # requests
 
     def _consume(self, request: Request) -> None:
+        name = group_in(request.selection)
+        if name is not None and request.selection not in self._control.fleet.ids:
+            self._consume_of_group(request, name)
+            return
         results = Results()
         streams = self._selected(request)
         obeyed = 0
@@ -54,6 +59,23 @@ class Orders:
             outcome += f"; the others were held: {', '.join(held)}"
         consumed = replace(request, consumed_at=self._control.clock.now(), outcome=outcome)
         self._control.commit(results, requests=[consumed])
+
+    def _consume_of_group(self, request: Request, name: str) -> None:
+        """Order a training of a group's model; there is no former one to go back to."""
+        control = self._control
+        results, now = Results(), control.clock.now()
+        group, outcome = control.pools.groups.named(name), f"there is no group {name} any more"
+        if group is not None:
+            members = np.flatnonzero(group.member)
+            n_rows = np.zeros(control.fleet.n_streams, dtype=np.int64)
+            n_rows[members] = clean_rows.count(control, members)
+            order, held_by = control.pools.groups.requested(
+                group, control.settings.life, frozen=control.held_by(OverrideKind.FREEZE), n_rows=n_rows,
+                batch=control.batch, at=now,
+            )  # fmt: skip
+            results.groups += [] if order is None else [order]
+            outcome = f"held: {held_by}" if order is None else f"{request.selection} is trained"
+        control.commit(results, requests=[replace(request, consumed_at=now, outcome=outcome)])
 
     def _selected(self, request: Request) -> list[Stream]:
         try:

@@ -37,6 +37,9 @@ RECURRING = frozenset(
 )  # fmt: skip
 """Reasons that the next batch gives again while they last; the others are given once, or hold until they are met."""
 
+WANT_OF_GROUP = {Reason.NO_VERSION: Want.FIRST, Reason.REQUESTED: Want.REQUESTED}
+"""What a group's training is to the queue, by its reason; any other is a retraining."""
+
 UNKNOWING = frozenset({Reason.NOT_READY, Reason.NO_OUTCOMES, Reason.BAD_DATA})
 """What a batch says that cannot tell whether the reason of a training is gone."""
 
@@ -196,9 +199,8 @@ class TrainingQueue:
         names = [training.name for training in groups]
         unknown = self._budget.limit_s if self._is_limited else 1.0  # one at a time until something is known
         cost = np.asarray([*self._costs.expected(streams), *self._costs.of_groups(names)])
-        is_first = [training.reason is Reason.NO_VERSION for training in groups]
         wants = [self._want(effect) for effect in queue]
-        wants += [Want.FIRST if first else Want.RETRAINING for first in is_first]
+        wants += [WANT_OF_GROUP.get(training.reason, Want.RETRAINING) for training in groups]
         everyone: list[Effect | GroupTraining] = [*queue, *groups]
         since = [self._since(one) for one in everyone]
         debts = [training.debt * training.n_streams for training in groups]

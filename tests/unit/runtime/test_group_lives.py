@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mlma.core.decisions import EffectStatus, OverrideKind, Reason
+from mlma.core.decisions import EffectStatus, OverrideKind, Phase, Reason, RequestKind
 from mlma.core.records import GroupTraining
 from mlma.core.settings import Evergreen, GroupSettings, ModelSettings, Serve
 from mlma.runtime.groups import groups_of
@@ -119,6 +119,50 @@ def test_a_group_is_frozen_when_all_its_streams_are() -> None:
     every.override(OverrideKind.FREEZE, "*")
     assert len(few.until(DAYS).store.group_trainings()) > 1
     assert len(every.until(DAYS).store.group_trainings()) == 1
+
+
+def asked(life: Life, name: str = "group:all") -> str:
+    """What came of an engineer's request."""
+    wanted = life.request(RequestKind.RETRAIN, name)
+    life.tick()
+    return next(request.outcome for request in life.store.requests() if request.id == wanted)
+
+
+def test_an_engineer_has_a_group_trained_anew() -> None:
+    life = lived(46, price=9.0)
+    assert asked(life) == "group:all is trained"
+    life.until(48)
+    first, second = life.store.group_trainings()
+    assert (second.reason, second.batch, second.status) == (Reason.REQUESTED, 45, EffectStatus.DONE)
+    assert life.engine.pools.groups.each[0].serving == second
+    assert second.origin is not None
+    assert second.origin > (first.origin or 0)
+    assert life.decisions(phase=Phase.REQUEST) == []  # no stream's model was asked for
+
+
+def test_what_was_trained_after_this_very_batch_is_not_trained_twice() -> None:
+    life = lived(WARM_DAYS)
+    assert len(life.store.group_trainings()) == 1
+    assert asked(life) == "held: nothing_to_change"
+    assert len(life.store.group_trainings()) == 1
+
+
+def test_a_request_for_a_group_is_held_by_a_freeze_of_all_its_streams() -> None:
+    life = lived(46, price=9.0)
+    life.override(OverrideKind.FREEZE, "*")
+    assert asked(life) == "held: frozen"
+    assert len(life.store.group_trainings()) == 1
+
+
+def test_a_request_moves_a_training_that_waits_for_the_budget_to_the_front() -> None:
+    life = lived(WARM_DAYS + 1, GROUP, TWO, budget_cpu_s_per_hour=1e-9, budget_burst_s=1e-4)
+    assert asked(life, "group:two") == "group:two is trained"
+    waiting = life.store.group_trainings()[-1]
+    assert (waiting.name, waiting.reason, waiting.status) == ("two", Reason.REQUESTED, EffectStatus.WAITING)
+
+
+def test_a_request_for_a_group_that_is_no_more_says_so() -> None:
+    assert asked(lived(46, price=9.0), "group:old") == "there is no group old any more"
 
 
 def test_born_streams_are_forecast_by_the_group_at_once() -> None:

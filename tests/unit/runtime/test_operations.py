@@ -11,7 +11,7 @@ from mlma.core.commit import Commit
 from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, RequestKind
 from mlma.core.errors import OperationError, UnknownStreamError
 from mlma.core.records import Decision, Lease, Stream
-from mlma.runtime import operations
+from mlma.runtime import operations, requesting
 from mlma.runtime.lookups import schedule_of
 
 ANCHOR = datetime(2001, 1, 1, tzinfo=UTC)
@@ -71,8 +71,8 @@ OPERATIONS: dict[str, Operation] = {
     "freeze": partial(operations.freeze, until=NOW + DAY),
     "pin": partial(operations.pin, until=NOW + DAY),
     "exclude": partial(operations.exclude, start=ANCHOR, end=ANCHOR + DAY),
-    "retrain": operations.retrain,
-    "rollback": operations.rollback,
+    "retrain": requesting.retrain,
+    "rollback": requesting.rollback,
 }
 EACH = pytest.mark.parametrize("name", list(OPERATIONS))
 
@@ -152,24 +152,24 @@ def test_request_is_written_with_its_audit_row(store: SqlStore, clock: FixedCloc
 
 
 def test_asking_twice_before_the_daemon_obeys_is_asking_once(store: SqlStore, clock: FixedClock) -> None:
-    first = operations.rollback(store, clock, selection="IAH, JFK", **SIGNED)
+    first = requesting.rollback(store, clock, selection="IAH, JFK", **SIGNED)
     clock.at = NOW + DAY
-    second = operations.rollback(store, clock, selection="IAH JFK", author="bob", reason="too")
+    second = requesting.rollback(store, clock, selection="IAH JFK", author="bob", reason="too")
     assert second.ids == first.ids
     assert "by ada at 2001-02-03 04:05 UTC is open and asks for the same, nothing was added" in second.message
     assert len(store.requests()) == len(store.audit()) == 1
-    assert operations.retrain(store, clock, selection="IAH JFK", **SIGNED).ids != first.ids
-    assert operations.rollback(store, clock, selection="IAH", **SIGNED).ids != first.ids
+    assert requesting.retrain(store, clock, selection="IAH JFK", **SIGNED).ids != first.ids
+    assert requesting.rollback(store, clock, selection="IAH", **SIGNED).ids != first.ids
 
 
 def test_asking_again_after_the_daemon_obeyed_is_a_new_request(store: SqlStore, clock: FixedClock) -> None:
-    operations.rollback(store, clock, selection="IAH", **SIGNED)
+    requesting.rollback(store, clock, selection="IAH", **SIGNED)
     (asked,) = store.requests()
     consumed = type(asked)(
         id=asked.id, kind=asked.kind, selection="IAH", author="", comment="", created_at=NOW, consumed_at=NOW
     )
     store.record(Commit(requests=[consumed]))
-    assert operations.rollback(store, clock, selection="IAH", **SIGNED).ids != (asked.id,)
+    assert requesting.rollback(store, clock, selection="IAH", **SIGNED).ids != (asked.id,)
 
 
 @EACH
@@ -342,3 +342,33 @@ def test_schedule_is_read_from_the_state() -> None:
 def test_state_without_a_schedule_says_so() -> None:
     with pytest.raises(OperationError, match="has no anchor yet"):
         schedule_of({})
+
+
+def test_a_groups_model_is_trained_anew_by_its_name(store, clock):
+    store.set_meta({"groups": '["all", "north"]'})
+    made = requesting.retrain(store, clock, selection="group:north", **SIGNED)
+    assert "retrain group:north" in made.message
+    (request,) = store.requests(open_only=True)
+    assert (request.selection, request.kind) == ("group:north", RequestKind.RETRAIN)
+    assert requesting.retrain(store, clock, selection="group:north", **SIGNED).ids == made.ids
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [('["all"]', "no group 'north'; those are: all"), ("[]", "the daemon of this state serves none")],
+)
+def test_a_group_that_nobody_knows_is_refused(store, clock, groups, words):
+    store.set_meta({"groups": groups})
+    with pytest.raises(UnknownStreamError, match=words):
+        requesting.retrain(store, clock, selection="group:north", **SIGNED)
+
+
+def test_a_groups_model_has_no_former_one(store, clock):
+    store.set_meta({"groups": '["all"]'})
+    with pytest.raises(OperationError, match="no former model to go back to; `mlma retrain group:all` trains it anew"):
+        requesting.rollback(store, clock, selection="group:all", **SIGNED)
+
+
+def test_a_stream_that_is_named_like_a_group_is_a_stream(store, clock):
+    store.record(Commit(streams=[Stream(id=len(NAMES), name="group:x", first_slot=0)]))
+    assert requesting.retrain(store, clock, selection="group:x", **SIGNED).streams == ("group:x",)
