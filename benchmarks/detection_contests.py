@@ -41,24 +41,31 @@ class Line:
 class Contest:
     """Ours against one peer on the streams that both had at risk; differences are ours minus the peer's.
 
-    ``first`` compares delays, and for a drift of one batch the share of late alarms; ``missed`` the misses. A
-    difference within one standard error counts as equal.
+    ``first`` compares delays, and for a drift of one batch the share of late alarms, which is shown but does not
+    decide: who is blind is never late. ``missed`` compares the misses. A difference within one standard error counts
+    as equal.
     """
 
     peer: str
     first: Difference
     missed: Difference
     streams: int
+    has_delay: bool = True
+
+    @property
+    def is_later(self) -> bool:
+        """Delay longer, where there is one."""
+        return self.has_delay and self.first.is_worse
 
     @property
     def is_won(self) -> bool:
         """Delay shorter or equal and misses fewer or equal."""
-        return not (self.first.is_worse or self.missed.is_worse)
+        return not (self.is_later or self.missed.is_worse)
 
     @property
     def is_strictly_won(self) -> bool:
         """Won, and better in one of the two."""
-        return self.is_won and (self.first.is_better or self.missed.is_better)
+        return self.is_won and ((self.has_delay and self.first.is_better) or self.missed.is_better)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +129,7 @@ def contest(ours: Trial, peer: Trial, sample: Sample) -> Contest:
         first=first,
         missed=paired(a.missed[i].astype(float), b.missed[j].astype(float), cluster),
         streams=int(risk.sum()),
+        has_delay=ours.horizon > 1,
     )
 
 

@@ -29,7 +29,7 @@ def peers_table(cells: Sequence[Cell], title: str) -> Table:
             str(len(contests)),
             str(sum(c.is_won for c in contests)),
             str(sum(c.is_strictly_won for c in contests)),
-            str(sum(c.first.is_worse for c in contests)),
+            str(sum(c.is_later for c in contests)),
             str(sum(c.missed.is_worse for c in contests)),
         )
     return table

@@ -196,6 +196,23 @@ def test_a_cell_is_won_with_delay_and_misses_no_worse(ours, theirs, is_won, is_s
     assert (result.is_won, result.is_strictly_won) == (is_won, is_strict)
 
 
+@pytest.mark.parametrize(
+    ("ours", "is_won"),
+    [
+        ([4] * 4 + [6] * 4, True),  # finds half, and is late with the others
+        ([6] * 8, True),  # finds none either
+    ],
+)
+def test_who_is_blind_to_a_shock_does_not_win_by_never_being_late(ours, is_won):
+    result = contest(trial("ours", ours, horizon=1), trial("blind", [9] * 8, horizon=1), Independent())
+    assert result.first.is_worse
+    assert result.is_won is is_won
+
+
+def test_who_finds_fewer_shocks_loses():
+    assert not contest(trial("ours", [9] * 8, horizon=1), trial("x", [4] * 8, horizon=1), Independent()).is_won
+
+
 def test_streams_that_either_detector_alarmed_early_are_left_out_of_the_pair():
     result = contest(trial("ours", [0, 4, 4, 4]), trial("theirs", [4, 1, 5, 5]), Independent())
     assert result.streams == 2
