@@ -23,7 +23,8 @@ from mlma.monitor.verdicts import Verdicts
 from mlma.runtime import monitoring
 from mlma.runtime.control import Control, EngineSettings
 from mlma.runtime.executors import InlineExecutor
-from mlma.runtime.pools import Pools, n_seats
+from mlma.runtime.pool_members import n_seats
+from mlma.runtime.pools import Pools
 from mlma.runtime.ports import Checkpoints, ControlStore, History
 from mlma.runtime.replay import ReplayArtifacts, VirtualClock
 from mlma.runtime.scoring import BatchScores, gather

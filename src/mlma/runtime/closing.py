@@ -119,7 +119,7 @@ def _decide(control: Control, scores: BatchScores, verdicts: Verdicts, batch: in
         n_rows, scores.last_slot, batch, suspicious=scores.suspicious, backing_off=backing_off
     )
     if settings.model.name == EXTERNAL:
-        failed = failed | (served & control.pools.leaderless(scores.members))  # in a blend the others serve
+        failed = failed | (served & control.pools.seating.leaderless(scores.members))  # in a blend the others serve
         now_is = replace(now_is, missing=failed)
     return _Decided(
         proposal=proposal, guarded=guards.guard(proposal, now_is), served=served, failed=failed, vain=vain,

@@ -25,7 +25,8 @@ from mlma.runtime.control import Control
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.groups import groups_of
 from mlma.runtime.orders import Orders
-from mlma.runtime.pools import Pools, evergreens, n_seats, recalibrates
+from mlma.runtime.pool_members import evergreens, n_seats, recalibrates
+from mlma.runtime.pools import Pools
 from mlma.runtime.ports import Commit, ControlStore
 from mlma.runtime.shard import Position, ShardSpec
 from mlma.runtime.trainings import Trainings
@@ -118,14 +119,14 @@ class Engine(Control):
                 pools.leave(came.stream_id, self._taken_back(pools, came.stream_id))
             pools.lead(self.fleet.versions[came.version_id])
         for stream_id, line in self.fleet.lines.items():
-            seated = [sitting.version_id for sitting in pools.versions.get(stream_id, {}).values()]
+            seated = [sits.version_id for sits in pools.seating.of(stream_id).values()]
             taken_back = [name for name in seated if self.fleet.versions[name].role is Role.FORMER and name not in line]
             pools.leave(stream_id, taken_back + self._taken_back(pools, stream_id))
         return pools
 
     def _taken_back(self, pools: Pools, stream_id: int) -> list[str]:
         """Versions in a pool that came after the time to which an engineer went back."""
-        seated = [sitting.version_id for sitting in pools.versions.get(stream_id, {}).values()]
+        seated = [sits.version_id for sits in pools.seating.of(stream_id).values()]
         return [name for name in seated if self.fleet.versions[name].role is Role.TAKEN_BACK]
 
     def _waiting_ids(self) -> set[str]:

@@ -88,7 +88,7 @@ def retire(control: Control, loss: Floats, batch: int) -> list[Version]:
     """
     if control.settings.model.name != EXTERNAL:
         return []
-    gone = control.pools.silent(loss, older_than=batch - DEADLINES.challenger)
+    gone = control.pools.seating.silent(loss, older_than=batch - DEADLINES.challenger)
     for stream_id, version_id in gone:
         control.pools.leave(stream_id, [version_id])
     found = [control.fleet.versions[version_id] for _, version_id in gone]

@@ -43,7 +43,7 @@ def during(batch: int) -> datetime:
 
 
 def seated(life: Life, name: str = "s000") -> set[str]:
-    return {sitting.version_id for sitting in life.engine.pools.versions.get(life.id(name), {}).values()}
+    return {sitting.version_id for sitting in life.engine.pools.seating.of(life.id(name)).values()}
 
 
 def roles(life: Life, name: str = "s000") -> dict[str, Role]:

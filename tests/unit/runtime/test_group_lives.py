@@ -279,7 +279,7 @@ def test_a_group_more_after_a_restart_leaves_the_records_of_the_others_alone() -
     assert after.n_fixed == before.n_fixed + 1
     assert after.record.mean[:, :2] == pytest.approx(before.record.mean[:, :2])
     assert after.record.mean[:, 3:] == pytest.approx(before.record.mean[:, 2:], nan_ok=True)
-    assert after.versions[0][3].version_id == before.versions[0][2].version_id
+    assert after.seating.of(0)[3].version_id == before.seating.of(0)[2].version_id
     life.until(WARM_DAYS + 6)
     assert [one.status for one in life.store.group_trainings()] == [EffectStatus.DONE]
 
@@ -303,6 +303,6 @@ def test_versions_keep_their_seats_at_a_restart_where_a_group_serves_nobody_or_o
     for day in range(WARM_DAYS, 47):
         plain.until(day)
         stopped.until(day).open()
-        assert stopped.engine.pools.versions == plain.engine.pools.versions
+        assert stopped.engine.pools.seating.versions == plain.engine.pools.seating.versions
         np.testing.assert_array_equal(stopped.engine.pools.weights(), plain.engine.pools.weights())
-    assert plain.engine.pools.versions
+    assert plain.engine.pools.seating.versions

@@ -25,7 +25,7 @@ def life() -> Life:
     made.settings = AGENT
     made.open()
     pools = made.engine.pools
-    for stream_id, seats in pools.versions.items():
+    for stream_id, seats in pools.seating.versions.items():
         newest_first = sorted(seats, key=lambda seat: -seats[seat].batch)
         pools.record.mean[stream_id, newest_first] = 1.0
         pools.record.mean[stream_id, newest_first[N if stream_id == 0 else 0]] = 0.5
