@@ -28,7 +28,7 @@ from mlma.runtime.pools import Pools
 from mlma.runtime.ports import Checkpoints, ControlStore, History
 from mlma.runtime.replay import ReplayArtifacts, VirtualClock
 from mlma.runtime.scoring import BatchScores, gather
-from mlma.runtime.shard import Position, ShardSpec
+from mlma.runtime.shard_parts import Position, ShardSpec
 
 CYCLE = 24  # slots of a day
 WINDOW = 28 * CYCLE  # train window, slots

@@ -28,7 +28,7 @@ from mlma.runtime.orders import Orders
 from mlma.runtime.pool_members import evergreens, n_seats, recalibrates
 from mlma.runtime.pools import Pools
 from mlma.runtime.ports import Commit, ControlStore
-from mlma.runtime.shard import Position, ShardSpec
+from mlma.runtime.shard_parts import Position, ShardSpec
 from mlma.runtime.trainings import Trainings
 
 log = structlog.get_logger(__name__)

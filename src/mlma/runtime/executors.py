@@ -12,7 +12,8 @@ from mlma.runtime.group_rows import GroupRequest, GroupRows, joined
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.scoring import BatchScores
 from mlma.runtime.serving import Memo
-from mlma.runtime.shard import Issued, Position, Shard, ShardSpec, Window
+from mlma.runtime.shard import Shard
+from mlma.runtime.shard_parts import Issued, Position, ShardSpec, Window
 from mlma.runtime.training import GroupJob, TrainingJob, TrainingOutcome, train
 
 Calls = Mapping[int, tuple[Any, ...]]

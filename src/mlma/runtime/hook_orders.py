@@ -5,7 +5,7 @@ from mlma.core.records import Effect
 from mlma.models.external import version_name
 from mlma.runtime.control import Control
 from mlma.runtime.hook_call import HookCall
-from mlma.runtime.shard import Window
+from mlma.runtime.shard_parts import Window
 
 
 def version_id(effect: Effect) -> str:

@@ -16,7 +16,8 @@ from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 from mlma.core.errors import MlmaError, RetryLaterError
 from mlma.runtime.elsewhere import carried_out
 from mlma.runtime.executors import Calls, Executor
-from mlma.runtime.shard import Position, Shard, ShardSpec
+from mlma.runtime.shard import Shard
+from mlma.runtime.shard_parts import Position, ShardSpec
 from mlma.runtime.training import GroupJob, TrainingJob, TrainingOutcome
 
 JOBS_PER_TASK = 4

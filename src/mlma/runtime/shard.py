@@ -5,7 +5,7 @@ is idempotent, so a call that was lost is simply made again.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -14,11 +14,10 @@ import numpy as np
 
 from mlma.core import suspicion
 from mlma.core.batch_summary import BatchSummary
-from mlma.core.blocks import ArrivedBlock, Bools, Floats, Ints, LossBlock, MemberBlock
+from mlma.core.blocks import ArrivedBlock, Bools, Floats, Ints, LossBlock
 from mlma.core.records import NAIVE
 from mlma.core.robust import robust_scale
-from mlma.core.schedule import Schedule
-from mlma.core.settings import EXTERNAL, Evergreen, GroupSettings, ModelSettings, TestingSettings
+from mlma.core.settings import EXTERNAL
 from mlma.models.evergreen.design import Designer
 from mlma.models.evergreen.members import Members
 from mlma.models.external import version_name
@@ -29,72 +28,17 @@ from mlma.runtime.evergreens import Evergreens
 from mlma.runtime.group_rows import GroupRequest, GroupRows, drawn
 from mlma.runtime.group_serving import GroupPredictor
 from mlma.runtime.lineup import Lineup
-from mlma.runtime.ports import ArtifactStore, Checkpoints, History
 from mlma.runtime.rings import OpenMembers, Rings
 from mlma.runtime.scoring import BatchScores, PoolLosses, score_members, summarise
 from mlma.runtime.serving import Memo, Pooled, Predictor
+from mlma.runtime.shard_parts import Issued, Position, ShardSpec, Window
+from mlma.runtime.shard_recovery import Recovery
 from mlma.runtime.soundness import Marked, Soundness
 
 T = TypeVar("T")
 
 FEATURE_CELLS = 20_000_000
 """Feature values that are built at once while forecasting (160 MB)."""
-
-
-CHECKPOINT_FORMAT = 5
-"""Raised whenever the arrays of a checkpoint change their meaning."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardSpec:
-    """What a shard is made from; picklable."""
-
-    shard: int
-    n_shards: int
-    schedule: Schedule
-    testing: TestingSettings
-    model: ModelSettings
-    evergreen: tuple[Evergreen, ...]  # families of the pool members that are refitted after every batch
-    groups: tuple[GroupSettings, ...] = ()  # whose models are members of pools
-    n_seats: int  # of a pool: seasonal naive, the evergreen members, models of groups, trained versions
-    recalibrates: bool = False  # the versions' forecasts
-    history: History
-    artifacts: ArtifactStore
-    checkpoints: Checkpoints
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """How far the fleet has come: what a shard must have taken in before it is asked anything."""
-
-    seq: int  # the last recorded file
-    n_streams: int  # of the fleet
-    batch: int  # the last closed batch; warm-up ends before the next one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issued:
-    """What came of one call to forecast."""
-
-    until: int  # first slot without a forecast
-    n_forecasts: int
-    failed_groups: Mapping[str, str] = field(default_factory=dict)  # the same by member, for the models of groups
-    failed: Mapping[int, str]  # stream id to what went wrong; the rest of the pool served instead
-    cpu_s: float  # spent on forecasts
-    spared_cpu_s: float = 0.0  # more that would have been spent without a memo
-    evergreen_cpu_s: float = 0.0  # spent on refits of evergreen members
-    spared_evergreen_cpu_s: float = 0.0  # more that would have been spent without a memo
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Outcomes of one stream up to an origin, and what was forecast in its last closed batch."""
-
-    stream_id: int
-    start: int  # slot of y[0]
-    y: Floats
-    forecast: Floats  # served in the last closed batch, shape (batch,)
-    arrived: tuple[str, ...] = ()  # versions with forecasts, made elsewhere, of the last closed batch; newest first
 
 
 @dataclass
@@ -105,6 +49,7 @@ class Shard:
     memo: Memo | None = None
     _seq: int = 0
     _rings: Rings = field(init=False)
+    _recovery: Recovery = field(init=False)
     _soundness: Soundness = field(init=False)
     _features: Features = field(init=False)
     _lookback: int = field(init=False)  # slots before an origin that some member looks at
@@ -125,6 +70,7 @@ class Shard:
             lookback=self._lookback + schedule.train_window,
             n_seats=self.spec.n_seats,
         )
+        self._recovery = Recovery(self.spec, self._rings)
         self._soundness = Soundness(schedule, self._rings.lookback)
         self._evergreens = Evergreens(
             shard=self.spec.shard, members=members, history=self.spec.history, checkpoints=self.spec.checkpoints,
@@ -147,12 +93,14 @@ class Shard:
         spec, rings = self.spec, self._rings
         is_new = rings.batch is None
         if is_new:
-            self._restore(position)
+            self._seq = self._recovery.restored(position)
         rings.grow(len(range(spec.shard, position.n_streams, spec.n_shards)))
         if rings.batch is None or rings.batch < position.batch:
-            self._catch_up(position.batch)
+            if rings.batch is None:
+                self._seq = 0
+            self._recovery.catch_up(position.batch)
         if is_new:
-            self._take_up_forecasts()
+            self._recovery.take_up_forecasts()
         if position.seq > self._seq:
             blocks = spec.history.observations(
                 spec.shard, after_seq=self._seq, up_to_seq=position.seq, first_slot=rings.outcomes.start
@@ -166,51 +114,7 @@ class Shard:
 
     def checkpoint(self) -> None:
         """Write down what a restart would otherwise read from the history."""
-        if self._rings.batch is not None:
-            stamp = {"seq": np.asarray(self._seq), "made_for": np.asarray(self._made_for())}
-            self.spec.checkpoints.save(self.spec.shard, {**self._rings.arrays(), **stamp})
-
-    def _made_for(self) -> str:
-        """What the arrays of a checkpoint depend on."""
-        return f"{CHECKPOINT_FORMAT} {self._rings.lookback} {self.spec.n_shards} {self.spec.n_seats}"
-
-    def _restore(self, position: Position) -> None:
-        """Take up a checkpoint that is not ahead of what is recorded."""
-        found = self.spec.checkpoints.load(self.spec.shard) or {}
-        is_usable = str(found.get("made_for")) == self._made_for()
-        if not is_usable:
-            return
-        is_ahead = int(found["batch"]) > position.batch or int(found["seq"]) > position.seq
-        if not is_ahead and len(found["y"]) <= position.n_streams:
-            self._rings.restore(found)
-            self._seq = int(found["seq"])
-
-    def _catch_up(self, batch: int) -> None:
-        """Take up the last closed batch after a restart; the rings of a running shard are already there."""
-        spec, rings = self.spec, self._rings
-        is_new = rings.batch is None
-        rings.advance(batch)
-        for block in spec.history.losses(spec.shard, first_batch=max(0, batch), last_batch=batch):
-            rings.close(block)
-        if is_new:
-            self._seq = 0
-
-    def _take_up_forecasts(self) -> None:
-        """Forecasts of the open batch that were issued before a restart."""
-        spec, rings = self.spec, self._rings
-        open_first = spec.schedule.first_slot(rings.open_batch)
-        for issued in spec.history.forecasts(
-            spec.shard, first_slot=open_first, last_slot=open_first + spec.schedule.batch - 1
-        ):
-            rings.issue(issued, spec.n_shards)
-        for members in self._recorded_members(rings.open_batch):
-            rings.issue_members(members, spec.n_shards)
-
-    def _recorded_members(self, batch: int) -> list[MemberBlock]:
-        first = self.spec.schedule.first_slot(batch)
-        return self.spec.history.members(
-            self.spec.shard, first_origin=first, last_origin=first + self.spec.schedule.batch - 1
-        )
+        self._recovery.write_down(self._seq)
 
     def known(self, stream_id: Ints, slot: Ints) -> Bools:
         """Whether an outcome of these streams (of this shard) and slots is known already, shape (n,)."""
@@ -238,7 +142,7 @@ class Shard:
             self._score(block, members)
         elif self._summary is None or len(self._summary.n) != rings.n_streams:
             (block,) = spec.history.losses(spec.shard, first_batch=batch, last_batch=batch)
-            self._score(block, self._members_again(block))
+            self._score(block, self._recovery.members_again(block))
         assert self._summary is not None
         assert self._pool_losses is not None
         made = self._summary
@@ -275,15 +179,6 @@ class Shard:
             n_ageless=1 + len(self.spec.evergreen),
             recalibrates=self.spec.recalibrates,
         )
-
-    def _members_again(self, block: LossBlock) -> OpenMembers:
-        """Forecasts of the members for a batch that was closed before a restart."""
-        rings = Rings(schedule=self.spec.schedule, lookback=0, n_seats=self.spec.n_seats)
-        rings.grow(len(block.stream_ids))
-        rings.advance(block.batch - 1)
-        for issued in self._recorded_members(block.batch):
-            rings.issue_members(issued, self.spec.n_shards)
-        return rings.open_members
 
     # forecasting and training
 

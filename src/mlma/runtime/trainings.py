@@ -20,7 +20,7 @@ from mlma.runtime.control import Control, Results
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.group_trainings import GroupTrainings
 from mlma.runtime.hook_orders import call_of, version_id
-from mlma.runtime.shard import Window
+from mlma.runtime.shard_parts import Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome
 from mlma.runtime.training_budget import TrainingQueue
 
