@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.for_all import for_all
 
 BLOCK_CELLS = 1 << 18
 """Losses that are worked on at once (2 MiB), so that what is looked at twice is still in the cache."""
@@ -67,17 +68,13 @@ def summarise_batch(
     mean = np.empty(n_streams)
     yard_means = np.empty((len(yards), n_streams))
     step = max(1, BLOCK_CELLS // max(1, n_targets))
-    for at in range(0, n_streams, step):
-        rows = slice(at, min(at + step, n_streams))
-        for values, into in zip((losses, *yards), (mean, *yard_means), strict=True):
-            part = values[rows]
-            np.einsum("st->s", part, out=into[rows])
-            if not np.minimum.reduce(part, axis=None, initial=0.0) >= 0.0 and (part < 0.0).any():  # or a NaN
-                _refuse(losses, yards)
+    for values, into in zip((losses, *yards), (mean, *yard_means), strict=True):
+        if not _add_up(values, into, step):
+            _refuse(losses, yards)
     mean /= n_targets or np.nan
     yard_means /= n_targets or np.nan
     zero_share, event_size = _described(losses, describe, step)
-    n = np.broadcast_to(np.int64(n_targets), n_streams)
+    n = for_all(n_targets, n_streams)
     if not (np.isfinite(mean.max(initial=0.0)) and np.isfinite(yard_means.max(initial=0.0))):
         gaps = np.flatnonzero(np.isnan(mean + yard_means.sum(axis=0) if len(yards) else mean))
         if len(gaps):
@@ -89,6 +86,17 @@ def summarise_batch(
         n=n, n_targets=n_targets, mean_loss=mean, yardsticks=yard_means, zero_share=zero_share,
         event_size=event_size, single=losses if keep_single else None,
     )  # fmt: skip
+
+
+def _add_up(values: Floats, into: Floats, step: int) -> bool:
+    """Write the sums of the rows into an array of shape (streams,), so many at once; False where a loss is negative."""
+    signs = values.view(np.int64)  # negative where the sign bit is set; whole numbers are compared faster, NaN or not
+    for at in range(0, len(values), step):
+        part = slice(at, at + step)
+        np.einsum("st->s", values[part], out=into[part])
+        if np.minimum.reduce(signs[part], axis=None, initial=0) < 0 and (values[part] < 0.0).any():  # or -0.0
+            return False
+    return True
 
 
 def checked(losses: ArrayLike, yardsticks: ArrayLike | None, *, n_streams: int | None = None) -> tuple[Floats, Floats]:
@@ -171,7 +179,7 @@ def _described(losses: Floats, describe: Bools | None, step: int) -> tuple[Float
     n_streams = len(losses)
     wanted = np.arange(n_streams) if describe is None else np.flatnonzero(describe)
     if not len(wanted):
-        nobody = np.broadcast_to(np.nan, n_streams)
+        nobody = for_all(np.nan, n_streams)
         return nobody, nobody
     zero_share, event_size = np.full((2, n_streams), np.nan)
     for at in range(0, len(wanted), step):

@@ -10,8 +10,9 @@ from functools import lru_cache
 import numpy as np
 
 from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.for_all import for_all
 from mlma.core.label_sets import FEWEST_MEMBERS, FLEET, LabelSets
-from mlma.core.robust_location import INEFFICIENCY, GroupLocations, group_locations, location, spread
+from mlma.core.robust_location import INEFFICIENCY, GroupLocations, group_locations, location, median, spread
 
 MOST_WEIGHT = 4.0
 """Of a stream, times the usual one: a calm stream says more, but never outvotes a small set."""
@@ -85,10 +86,10 @@ class Scene:
         self.sets, self.usable = sets, usable
         some = slice(None, None, max(1, len(scale) // ENOUGH))
         positive = scale[some][scale[some] > 0.0]
-        usual = float(np.median(positive if len(positive) else scale[scale > 0.0]))
+        usual = median(positive if len(positive) else scale[scale > 0.0])
         if sets.n_sets == 1 and len(deviation) >= 2 * PLENTY:
             asked = spread_evenly(len(deviation), PLENTY)
-            deviation, scale = deviation[asked], scale[asked]
+            deviation, scale = deviation.take(asked), scale.take(asked)
             some = slice(None, None, PLENTY // ENOUGH)
         self.weight = np.square(usual / np.maximum(scale, usual / np.sqrt(MOST_WEIGHT)))
         level = location(deviation[some] / usual, self.weight[some])
@@ -115,7 +116,7 @@ class Scene:
         component = np.where(self.is_known, groups.location, np.nan)
         component[FLEET] = level
         component[list(chosen)] = [shifts[number] for number in chosen]
-        shift = np.broadcast_to(np.float64(level * self.unit), self.sets.n_streams)
+        shift = for_all(level * self.unit, self.sets.n_streams)
         if chosen:
             shift = shift.copy()
         for number in chosen:

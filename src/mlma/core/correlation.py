@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from mlma.core.blocks import Floats
+from mlma.core.robust_location import medians
 
 GRID = np.linspace(0.0, 0.95, 191)
 """Correlations among which the estimate is looked up."""
@@ -52,11 +53,12 @@ def fit_correlation(values: Floats, variance: Floats) -> tuple[float, float]:
         return 0.0, 0.0
     residual = values - values.mean(axis=0)
     if streams >= 5:
-        residual = residual - np.median(residual, axis=1)[:, None]
+        residual -= medians(residual)[:, None]
     residual /= np.sqrt(variance)
     residual -= residual.mean(axis=0)
     usual = np.abs(residual).max(axis=0) <= CLIP
-    residual, streams = residual[:, usual], int(np.count_nonzero(usual))
+    if not usual.all():
+        residual, streams = residual[:, usual], int(np.count_nonzero(usual))
     if streams == 0:
         return 0.0, 0.0
     squares = float(np.mean(np.square(residual)))

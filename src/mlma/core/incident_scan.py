@@ -96,6 +96,8 @@ def search(scene: Scene, memory: ComponentMemory, judge: Judge, rules: Separatio
     When most of the fleet gets worse, those who did not move look better. So if sets look better, the batch is
     explained a second time with their members as the fleet's level, and the shorter explanation is taken.
     """
+    if scene.sets.n_sets == 1:  # the fleet alone, which is always removed
+        return scene.movement(())
     under_way = memory.is_open | memory.settled
     under_way[FLEET] = False
     chosen = np.flatnonzero(under_way & scene.is_known).tolist()

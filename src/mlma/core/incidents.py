@@ -11,6 +11,7 @@ import numpy as np
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.common_movement import Movement, Scene
 from mlma.core.component_memory import NEVER, ComponentMemory, expected, written
+from mlma.core.for_all import for_all
 from mlma.core.incident_scan import DEFAULT_RULES, Judge, SeparationRules, search
 from mlma.core.label_sets import FLEET, LabelSets
 from mlma.core.records import Incident
@@ -110,7 +111,7 @@ def separate(
     """
     usable = ready
     with np.errstate(over="ignore", invalid="ignore"):
-        is_finite = bool(np.isfinite(deviation.sum() + scale.sum()))
+        is_finite = bool(np.isfinite(deviation @ scale))  # or the product is out of range, and each is looked at
     if not is_finite:
         usable = np.asarray(ready & np.isfinite(deviation + scale))
     if np.count_nonzero(usable) < rules.fewest_streams or not (
@@ -139,17 +140,22 @@ class _Closing:
         rules: SeparationRules,
     ) -> None:
         self._scene, self._movement, self._memory = scene, movement, memory
-        self._batch, self._rules, self._past = batch, rules, judge.past
+        self._batch, self._rules, self._judge, self._past = batch, rules, judge, judge.past
         self._worse, self._better = judge.p_values(movement)
         self._beyond = judge.is_beyond(movement)
-        self._still = judge.still(movement, memory.direction)
         self._rise = np.expm1(movement.component - self._past.mean)
+        self._chosen = np.zeros(len(self._beyond), dtype=np.bool_)
+        self._chosen[[FLEET, *movement.chosen]] = True
 
     def separation(self) -> Separation:
+        member = for_all(-1, self._scene.sets.n_streams)
+        if self._is_quiet():
+            known, movement = np.flatnonzero(self._scene.is_known), self._movement
+            memory = written(self._memory, known, movement.component, movement.error)
+            return Separation(shift=movement.shift, incidents=(), member=member, memory=memory)
         memory = self._state()
         reported = np.flatnonzero((memory.reported != NEVER) & self._scene.is_known)
         order = reported[np.argsort(-self._scene.n_ready[reported], kind="stable")]
-        member = np.broadcast_to(np.int64(-1), self._scene.sets.n_streams)
         if len(order):
             member = member.copy()
         for place, number in enumerate(order):
@@ -162,13 +168,16 @@ class _Closing:
             memory=memory,
         )
 
+    def _is_quiet(self) -> bool:
+        """Whether nothing is under way and nothing opens, as in most batches: components are remembered, no more."""
+        is_under_way = self._memory.is_open | self._memory.settled
+        return not (is_under_way | (self._chosen & self._beyond & self._scene.is_known)).any()
+
     def _state(self) -> ComponentMemory:
         """Open, keep open, settle and end; then remember the components of the sets that are not open."""
         memory, known = self._memory, self._scene.is_known
-        chosen = np.zeros(len(known), dtype=np.bool_)
-        chosen[[FLEET, *self._movement.chosen]] = True
-        was_open = memory.is_open
-        stays = was_open & (~known | (chosen & self._still))
+        chosen, was_open = self._chosen, memory.is_open
+        stays = was_open & (~known | (chosen & self._judge.still(self._movement, memory.direction)))
         opens = ~stays & chosen & known & self._beyond
         settles = stays & (self._batch - memory.opened >= self._rules.longest)
         stays &= ~settles

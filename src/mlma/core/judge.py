@@ -45,6 +45,8 @@ def verdict(found: Findings, *, alpha: float, effect_floor: float) -> tuple[Bool
             reason[mask] = REASON_CODE[why]
     streams = streams[found.effect[streams] >= effect_floor]
     alarm = np.zeros(len(significant), dtype=np.bool_)
+    if not len(streams):
+        return alarm, reason
     if not found.armed:
         reason[streams] = REASON_CODE[Reason.UNCERTIFIED]
         return alarm, reason
@@ -59,7 +61,7 @@ def verdict(found: Findings, *, alpha: float, effect_floor: float) -> tuple[Bool
     return alarm, reason
 
 
-LARGE, SMALL = 0.2, 0.005
+LARGE, SMALL = 0.2, 0.0001
 """Above the first, two p-values together count as twice the smaller one; below the second, they are computed."""
 
 FEW = 1000
@@ -100,7 +102,7 @@ def either(first: Floats, second: Floats, correlation: Floats | Callable[[Ints],
         alone = np.flatnonzero(np.isnan(low))
         made[alone] = np.fmin(first[alone], second[alone])
     matter = np.flatnonzero(low < LARGE)
-    p = low[matter]
+    p = low.take(matter)
     if not len(p):
         return made
     c = correlation(matter) if callable(correlation) else correlation[matter]
@@ -118,16 +120,15 @@ def _price(p: Floats, a: Floats) -> Floats:
     np.log(far, out=far)
     far -= np.log(SMALL)
     far *= rows / np.log(LARGE / SMALL)
-    row, column = far.astype(np.int64), np.minimum((a * columns).astype(np.int64), columns - 1)
-    right = a * columns - column
+    row = far.astype(np.int64)
     if len(a) == 1:
-        line = table[:, column[0]] * (1.0 - right[0]) + table[:, column[0] + 1] * right[0]
-        change = np.diff(line)
-        price = change.take(row, mode="clip")
+        line, slope = _lines(float(a[0]))
+        price = slope.take(row, mode="clip")
         price *= far
-        price += (line[:-1] - np.arange(rows) * change).take(row, mode="clip")
+        price += line.take(row, mode="clip")
     else:
-        row = np.minimum(row, rows - 1)
+        row, column = np.minimum(row, rows - 1), np.minimum((a * columns).astype(np.int64), columns - 1)
+        right = a * columns - column
         at = row * (columns + 1) + column
         above, below = (
             table.take(at + first) * (1.0 - right) + table.take(at + first + 1) * right for first in (0, columns + 1)
@@ -144,6 +145,21 @@ def _computed_price(p: Floats, a: Floats) -> Floats:
 
 @lru_cache(maxsize=1)
 def _prices() -> Floats:
-    """Table of prices: 129 values of log p from `SMALL` to `LARGE` by 257 values of a."""
-    p = np.exp(np.linspace(np.log(SMALL), np.log(LARGE), 129))
+    """Table of prices: 265 values of log p from `SMALL` to `LARGE` by 257 values of a."""
+    p = np.exp(np.linspace(np.log(SMALL), np.log(LARGE), 265))
     return _computed_price(p[:, None], np.linspace(0.0, 1.0, 257))
+
+
+@lru_cache(maxsize=16)
+def _lines(a: float) -> tuple[Floats, Floats]:
+    """Lines through the prices at one value of a, by row of the table: their values at the first row, and slopes.
+
+    Most batches of a fleet ask for the same one.
+    """
+    table = _prices()
+    columns = table.shape[1] - 1
+    column = min(int(a * columns), columns - 1)
+    right = a * columns - column
+    price = table[:, column] * (1.0 - right) + table[:, column + 1] * right
+    slope = np.diff(price)
+    return price[:-1] - np.arange(len(slope)) * slope, slope

@@ -39,6 +39,8 @@ WHOLE_BELOW, NOTHING_ABOVE = 0.005, 0.01
 """p-values between which a large fleet passes from the average over the prior's guesses to its best guess alone: a
 large fleet knows its prior well, the guesses differ far out only, and looking there alone costs next to nothing."""
 
+NOBODY: Ints = np.empty(0, dtype=np.int64)
+
 
 def moderated(
     recent: Floats, prediction: Prediction, prior: Prior, *, min_reference: int = 2, sd: Floats | None = None
@@ -105,7 +107,7 @@ def _moderated(
     """Statistic and p-value of `moderated`."""
     sd = predicted_sd(prediction, prior) if sd is None else sd
     t = _statistic(recent, prediction, sd, least=max(min_reference, 1 if prior.df > 0.0 else 2))
-    p = _tail(t, prediction.m, prior.df, float("inf"), prediction.sizes)
+    p = _tail(t, prediction.m, prior, prediction.sizes)
     if prior.guesses:
         is_large = t.size >= LARGE_FLEET
         looked = np.flatnonzero(p < NOTHING_ABOVE if is_large else ~np.isnan(t))
@@ -120,7 +122,7 @@ def _moderated(
 def _statistic(recent: Floats, prediction: Prediction, sd: Floats, *, least: int) -> Floats:
     """Deviation from the prediction over its standard deviation, NaN with fewer than ``least`` reference batches."""
     t = recent - prediction.expected
-    constant = np.flatnonzero(~(sd > 0.0) if len(sd) and not sd.min() > 0.0 else [])  # or unknown
+    constant = np.flatnonzero(~(sd > 0.0)) if not sd.min(initial=1.0) > 0.0 else NOBODY  # or unknown
     rise = t[constant]
     with np.errstate(divide="ignore", invalid="ignore"):
         t /= sd
@@ -138,33 +140,43 @@ def _averaged(recent: Floats, prediction: Prediction, prior: Prior, streams: Int
     own_df = m - 1.0
     own = np.where(own_df > 0.0, own_df * prediction.variance[streams], 0.0)
     unscaled = (recent[streams] - prediction.expected[streams]) / np.sqrt(prediction.factor[streams])
-    weight, df, variance, known_df = _columns(prior)
+    weight, df, variance = _columns(prior)
     with np.errstate(invalid="ignore"):  # infinite degrees of freedom: the fleet's variance is all that counts
         sd = np.sqrt(np.where(np.isinf(df), variance, (df * variance + own) / (df + own_df)))
-    return np.asarray(weight @ _tail(unscaled / sd, m, df, known_df, prediction.sizes))
+    return np.asarray(weight @ _tail(unscaled / sd, m, prior, prediction.sizes))
 
 
 @lru_cache(maxsize=8)
-def _columns(prior: Prior) -> tuple[Floats, Floats, Floats, Floats]:
-    """Weights of the guesses, shape (guesses,); degrees of freedom, variances and how well known, (guesses, 1) each."""
-    weight, *columns = np.array([(g.weight, g.df, g.variance, g.known_df) for g in prior.guesses]).T
-    df, variance, known_df = (column[:, None] for column in columns)
-    return weight, df, variance, known_df
+def _columns(prior: Prior) -> tuple[Floats, Floats, Floats]:
+    """Weights of the guesses, shape (guesses,), their degrees of freedom and variances, shape (guesses, 1) each."""
+    weight, df, variance = np.array([(guess.weight, guess.df, guess.variance) for guess in prior.guesses]).T
+    return weight, df[:, None], variance[:, None]
 
 
-def _tail(t: Floats, m: Ints, prior_df: float | Floats, known_df: float | Floats, sizes: tuple[int, int]) -> Floats:
-    """Upper tail with prior_df + m - 1 degrees of freedom, of which the fleet knows no more than ``known_df``.
+@lru_cache(maxsize=8)
+def _degrees(prior: Prior, smallest: int, largest: int) -> Floats:
+    """Degrees of freedom by m from the smallest to the largest: of the best guess, then of each guess of the prior.
 
-    For t of shape (streams,), and degrees of freedom that are scalars; or (guesses, streams), and (guesses, 1).
-    ``sizes`` are the smallest m and the largest.
+    Shape (1 + guesses, sizes): prior df + m - 1, of which the fleet knows no more than a guess's ``known_df``. They
+    stand together, so that their tables are made together.
+    """
+    m = np.arange(smallest, largest + 1)
+    prior_df, known_df = np.array([(prior.df, np.inf), *((guess.df, guess.known_df) for guess in prior.guesses)]).T
+    df = np.maximum(prior_df[:, None] + m - 1.0, 0.01)  # no value is without any
+    known_df = known_df[:, None]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(np.isfinite(known_df), known_df / (1.0 + known_df / df), df))
+
+
+def _tail(t: Floats, m: Ints, prior: Prior, sizes: tuple[int, int]) -> Floats:
+    """Upper tail with the degrees of freedom of the best guess, or of all guesses for t of shape (guesses, streams).
+
+    ``m`` has shape (streams,); ``sizes`` are the smallest and the largest of the fleet.
     """
     if not t.size:
         return np.empty(t.shape)
-    smallest, largest = sizes
-    df = np.maximum(prior_df + np.arange(smallest, largest + 1) - 1.0, 0.01)  # no value is without any
-    with np.errstate(invalid="ignore"):
-        df = np.where(np.isfinite(known_df), known_df / (1.0 + known_df / df), df)
-    if df.size == 1:
-        return upper_tail(t.ravel(), df.ravel()).reshape(t.shape)
-    which = m - smallest if t.ndim == 1 else m - smallest + df.shape[1] * np.arange(len(t))[:, None]
-    return upper_tail(t.ravel(), df.ravel(), which.ravel()).reshape(t.shape)
+    df = _degrees(prior, *sizes)
+    if t.ndim > 1:
+        which = m - sizes[0] + df.shape[1] * np.arange(1, len(t) + 1)[:, None]
+        return upper_tail(t.ravel(), df.ravel(), which.ravel()).reshape(t.shape)
+    return upper_tail(t, df.ravel(), m - sizes[0] if df.shape[1] > 1 else None)

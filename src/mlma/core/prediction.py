@@ -6,6 +6,7 @@ variance around it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.dependence import INDEPENDENT, Ahead, Dependence, Pattern, pattern_of
+from mlma.core.for_all import for_all
 
 __all__ = ["INDEPENDENT", "PARTS", "Dependence", "Prediction", "lags_of", "predict"]
 
@@ -74,10 +76,6 @@ class Prediction:
         if self.m.strides == (0,):  # one number stands for all
             return int(self.m[0]), int(self.m[0])
         return int(self.m.min()), int(self.m.max())
-
-    def of(self, streams: Ints | slice) -> "Prediction":
-        """The part of some streams."""
-        return Prediction(**{name: getattr(self, name)[streams] for name in PARTS})
 
     def replaced(self, streams: Ints, part: "Prediction") -> "Prediction":
         """The same with other predictions for some streams; takes over the arrays of this one."""
@@ -216,12 +214,11 @@ def _alike(values: Floats | Sequence[Floats], pattern: Pattern, gap: Ints) -> Pr
     """Predict streams with one pattern; ``gap`` (batches since the newest value) has shape (1,) or (streams,)."""
     m, n_streams = len(pattern.distances), _n_streams(values)
     nearest, farthest = (int(gap.min()), int(gap.max())) if n_streams else (1, 1)
-    gaps = pattern.dependence.shortened(np.arange(nearest, farthest + 1), LONGEST_LAG)
-    which = None if gaps.min() == gaps.max() else gaps.take(gap - nearest) - gaps.min()
-    ahead = pattern.ahead(np.arange(gaps.min(), gaps.max() + 1))
-    linear = np.vstack([pattern.mean[1:], ahead.weights[0, 1:], pattern.residual / np.sqrt(max(m - 1, 1))])
+    kinds, ahead = _ahead(pattern, nearest, farthest)
     if pattern.dependence.is_none and m > 1:
         return _independent(values, ahead)
+    which = None if len(ahead.factor) == 1 else kinds.take(gap - nearest)
+    linear = np.vstack([pattern.mean[1:], ahead.weights[0, 1:], pattern.residual / np.sqrt(max(m - 1, 1))])
     made = np.empty((3, n_streams))
     room, mapped_room = (np.empty((rows, min(n_streams, BLOCK))) for rows in (m - 1, m + 1))
     for start in range(0, n_streams, BLOCK):
@@ -239,38 +236,51 @@ def _alike(values: Floats | Sequence[Floats], pattern: Pattern, gap: Ints) -> Pr
     if m == 1:
         variance.fill(np.nan)
     factor, own = (  # where all streams are alike, one number stands for all
-        np.broadcast_to(part, n_streams) if which is None else part.take(which) for part in (ahead.factor, ahead.own)
+        for_all(float(part[0]), n_streams) if which is None else part.take(which) for part in (ahead.factor, ahead.own)
     )
     return Prediction(
         mean=mean, expected=expected, variance=variance, factor=factor, own=own,
-        m=np.broadcast_to(np.int64(m), n_streams),
+        m=for_all(m, n_streams),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _ahead(pattern: Pattern, nearest: int, farthest: int) -> tuple[Ints, Ahead]:
+    """What a pattern says so many batches after its newest one: the position of each gap in it, and what it says.
+
+    Most batches come one batch after the newest, so that it is the same every time.
+    """
+    gaps = pattern.dependence.shortened(np.arange(nearest, farthest + 1), LONGEST_LAG)
+    return gaps - gaps.min(), pattern.ahead(np.arange(gaps.min(), gaps.max() + 1))
 
 
 def _independent(values: Floats | Sequence[Floats], ahead: Ahead) -> Prediction:
     """Predict streams by the mean of two or more independent batches; the sums of squares need no matrix."""
     m, n_streams = len(values), _n_streams(values)
     mean, variance = np.empty((2, n_streams))
-    ones = np.ones(m - 1)
-    room, line = np.empty((m - 1, min(n_streams, BLOCK))), np.empty(min(n_streams, BLOCK))
-    for start in range(0, n_streams, BLOCK):
-        block = slice(start, start + BLOCK)
-        newest = values[0][block]
-        shifted, total, squares = room[:, : len(newest)], mean[block], variance[block]
-        for row, into in zip(values[1:], shifted, strict=True):
-            np.subtract(row[block], newest, out=into)
-        np.matmul(ones, shifted, out=total)
-        np.einsum("ms,ms->s", shifted, shifted, out=squares)
-        of_mean = np.multiply(total, total, out=line[: len(newest)])
-        of_mean *= 1.0 / m
-        squares -= of_mean
+    step = 2 * BLOCK  # a few lines are worked on, no matrix
+    room = np.empty(min(n_streams, step))
+    for start in range(0, n_streams, step):
+        block = slice(start, start + step)
+        newest, total, squares = values[0][block], mean[block], variance[block]
+        shifted = room[: len(newest)]
+        np.subtract(values[1][block], newest, out=total)
+        np.multiply(total, total, out=squares)
+        for row in values[2:]:
+            np.subtract(row[block], newest, out=shifted)
+            total += shifted
+            shifted *= shifted
+            squares += shifted
+        np.multiply(total, total, out=shifted)
+        shifted *= 1.0 / m
+        squares -= shifted
         squares *= 1.0 / (m - 1)
         np.maximum(squares, 0.0, out=squares)  # of rounding
         total *= 1.0 / m
         total += newest
     return Prediction(
-        mean=mean, expected=mean, variance=variance, factor=np.broadcast_to(ahead.factor[0], n_streams),
-        own=np.broadcast_to(ahead.own[0], n_streams), m=np.broadcast_to(np.int64(m), n_streams),
+        mean=mean, expected=mean, variance=variance, factor=for_all(float(ahead.factor[0]), n_streams),
+        own=for_all(float(ahead.own[0]), n_streams), m=for_all(m, n_streams),
     )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def location(y: Floats, weight: Floats, *, start: float | None = None, steps: in
     """
     if len(y) == 0:
         return float("nan")
-    centre = float(np.median(y)) if start is None else start
+    centre = median(y) if start is None else start
     weighted = weight * y
     for _ in range(steps):
         total = moment = 0.0  # of weights times TUNING^4
@@ -86,6 +86,20 @@ def location(y: Floats, weight: Floats, *, start: float | None = None, steps: in
             break
         centre = moment / total
     return centre
+
+
+def median(y: Floats) -> float:
+    """Median of at least one value, none of them NaN."""
+    return float(medians(y))
+
+
+def medians(y: Floats) -> Floats:
+    """Medians along the last axis of at least one value, none NaN; `numpy.median` takes thrice as long for 2,000."""
+    n = y.shape[-1]
+    low, high = (n - 1) // 2, n // 2
+    part = y.copy()
+    part.partition((low, high))
+    return np.asarray((part[..., low] + part[..., high]) / 2.0)
 
 
 def spread(y: Floats) -> float:

@@ -32,9 +32,9 @@ def upper_tail(t: Floats, df: float | Floats, which: Ints | None = None) -> Floa
     t
         Shape (n,); NaN propagates, infinities are fine.
     df
-        Degrees of freedom, > 0; infinite for the normal distribution. Shape (kinds,) with ``which``.
+        Degrees of freedom, > 0; infinite for the normal distribution. May have shape (kinds,).
     which
-        Shape (n,), the position in ``df`` that holds for each value; None when there is one.
+        Shape (n,), the position in ``df`` that holds for each value; None when the first one holds for all.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def upper_tail(t: Floats, df: float | Floats, which: Ints | None = None) -> Floa
     >>> upper_tail(np.array([0.0, 2.0, 30.0]), 5.0).round(6).tolist()
     [0.5, 0.05097, 0.0]
     """
-    df = np.atleast_1d(np.asarray(df, dtype=np.float64))
+    df = np.array(df, dtype=np.float64, ndmin=1)
     if t.size < FEW:
         return _computed(t, df[0] if which is None else df[which])
     line, slope = _tables(tuple(df.tolist()))
@@ -73,10 +73,10 @@ def upper_tail(t: Floats, df: float | Floats, which: Ints | None = None) -> Floa
 
 def _computed(t: Floats, df: float | Floats) -> Floats:
     is_normal = np.isinf(df)
-    if np.all(is_normal):
+    if is_normal.all():
         return np.asarray(ndtr(-t), dtype=np.float64)
     made = stdtr(np.where(is_normal, 1.0, df), -t)
-    return np.asarray(np.where(is_normal, ndtr(-t), made) if np.any(is_normal) else made, dtype=np.float64)
+    return np.asarray(np.where(is_normal, ndtr(-t), made) if is_normal.any() else made, dtype=np.float64)
 
 
 @lru_cache(maxsize=64)
@@ -90,8 +90,10 @@ def _tables(df: tuple[float, ...]) -> tuple[Floats, Floats]:
     log_p, slope = np.log(tail), -width * np.hstack([density[:, :0:-1], density]) / tail
     corners = np.stack([log_p[:, :-1], log_p[:, 1:], slope[:, :-1], slope[:, 1:]], axis=2)
     made = np.hstack([(corners @ _hermite().T).reshape(len(df), -1), log_p[:, -1:]])
-    change = np.diff(made, axis=1, append=made[:, -1:])
-    return made - np.arange(made.shape[1]) * change, change
+    change = np.zeros(made.shape)
+    np.subtract(made[:, 1:], made[:, :-1], out=change[:, :-1])
+    made -= np.arange(made.shape[1]) * change
+    return made, change
 
 
 def _log_density(t: Floats, df: Floats) -> Floats:
@@ -101,6 +103,7 @@ def _log_density(t: Floats, df: Floats) -> Floats:
     return np.where(np.isinf(df), -0.5 * (np.square(t) + np.log(2.0 * np.pi)), made)
 
 
+@lru_cache(maxsize=1)
 def _hermite() -> Floats:
     """Cubic Hermite weights of the values and the slopes at both ends, shape (COARSE, 4)."""
     x = np.arange(COARSE) / COARSE

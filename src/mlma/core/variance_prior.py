@@ -11,6 +11,7 @@ from scipy.special import chdtr, gammaln
 from mlma.core.blocks import Floats
 from mlma.core.interpolation import smooth
 from mlma.core.prediction import Prediction
+from mlma.core.robust_location import median
 
 FEWEST_STREAMS = 4
 """Streams with a usable variance below which the fleet says nothing about its own spread."""
@@ -202,17 +203,17 @@ def _cells(variance: Floats, df: Floats) -> _Cells | None:
     positive = known & (variance > 0.0)
     if np.count_nonzero(positive) < FEWEST_STREAMS:
         return None
-    median = float(np.median(variance[positive]))
-    positive &= variance > ROUNDING_SHARE * median
+    usual = median(variance[positive])
+    positive &= variance > ROUNDING_SHARE * usual
     parts = []
     sizes = df[positive]
     for d in np.unique(sizes) if len(sizes) and sizes.min() < sizes.max() else sizes[:1]:
-        s2 = np.maximum(variance[positive & (df == d)], LOWEST_SHARE * median)
+        s2 = np.maximum(variance[positive & (df == d)], LOWEST_SHARE * usual)
         n_zero = int(np.count_nonzero(known & (df == d))) - len(s2)
         mean, n = s2, np.ones(len(s2))
         if len(s2) > MOST_CELLS:
             # The offset keeps round ratios off the borders, where rounding would move them about.
-            place = np.floor((np.log(s2 / median) + 0.0123) / CLASS_WIDTH).astype(np.int64)
+            place = np.floor((np.log(s2 / usual) + 0.0123) / CLASS_WIDTH).astype(np.int64)
             place -= place.min()
             n = np.bincount(place).astype(np.float64)
             mean, n = np.bincount(place, weights=s2)[n > 0.0] / n[n > 0.0], n[n > 0.0]
@@ -245,9 +246,10 @@ def _profile(cells: _Cells, share: Floats, log_variance: Floats) -> _Profile:
     constant = d * cells.variance / d0
     for _ in range(12):
         ratio = constant * np.exp(-at)
-        pull = both * ratio / (1.0 + ratio)
-        step = (n * (pull - d)).sum(axis=1) / (n * pull / (1.0 + ratio)).sum(axis=1)
-        at = at + np.clip(step, -1.0, 1.0)[:, None]
+        whole = 1.0 + ratio
+        pull = both * ratio / whole
+        step = ((pull - d) @ n) / ((pull / whole) @ n)
+        at = at + np.minimum(np.maximum(step, -1.0), 1.0)[:, None]
         if np.abs(step).max() < 1e-5:
             break
     ratio = constant * np.exp(-at)
@@ -255,8 +257,8 @@ def _profile(cells: _Cells, share: Floats, log_variance: Floats) -> _Profile:
     return _Profile(
         share=share,
         log_variance=at[:, 0],
-        log_likelihood=(n * (normal - both / 2.0 * np.log1p(ratio))).sum(axis=1),
-        known_df=(n * both * ratio / np.square(1.0 + ratio)).sum(axis=1),
+        log_likelihood=(normal - both / 2.0 * np.log1p(ratio)) @ n,
+        known_df=(both * ratio / np.square(1.0 + ratio)) @ n,
     )
 
 

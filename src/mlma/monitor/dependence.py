@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlma.core.blocks import Floats
+from mlma.core.blocks import Bools, Floats
 from mlma.core.correlation import fit_correlation, fit_repetition
 from mlma.core.loss_tests import NO_PRIOR, Prior, fit_prior, shrunk
 from mlma.core.prediction import Dependence, predict
@@ -89,13 +89,12 @@ class DependenceMemory:
         """
         memory, stands_for = (MEMORY, 1.0) if self.is_young else (MEMORY**EVERY, STAND_FOR)
         self.looks += 1.0
-        known = np.isfinite(values)
-        run = np.where(known[::-1].all(axis=0), len(known), np.argmin(known[::-1], axis=0))
+        run = _runs(np.isfinite(values))
         longest = min(MOST_BATCHES, len(values), self.season if self.season > 2 else MOST_BATCHES)
         lengths = np.arange(3, longest + 1)
         if not len(lengths):
             return
-        counts = np.array([np.count_nonzero(run >= n) for n in lengths]) * (lengths - 2)
+        counts = np.cumsum(np.bincount(run, minlength=len(values) + 1)[::-1])[::-1][lengths] * (lengths - 2)
         n = int(lengths[np.argmax(counts)])
         if counts.max() == 0:
             return
@@ -113,7 +112,7 @@ class DependenceMemory:
 
     def _usable(self, values: Floats, run: NDArray[np.int64], n: int, prior: Prior) -> tuple[Floats, Floats]:
         """The newest n batches of the streams that have them, and their moderated variance."""
-        series = values[-n:][:, run >= n]
+        series = values[-n:] if run.min() >= n else values[-n:][:, run >= n]
         own = predict(series[::-1], np.arange(1, n + 1), self.now)
         if n < MOST_BATCHES or prior == NO_PRIOR:  # else the one that is known is as good, and much cheaper
             prior = fit_prior(own.variance, np.full(series.shape[1], n - 1.0))
@@ -128,3 +127,10 @@ class DependenceMemory:
         """Take up what `arrays` gave."""
         for name, value in zip(STATE, arrays["dependence"].tolist(), strict=True):
             setattr(self, name, value)
+
+
+def _runs(known: Bools) -> NDArray[np.int64]:
+    """Newest batches without a gap of each stream, shape (streams,); ``known`` is (batches, streams), oldest first."""
+    if known.all():
+        return np.full(known.shape[1], len(known))
+    return np.where(known[::-1].all(axis=0), len(known), np.argmin(known[::-1], axis=0))

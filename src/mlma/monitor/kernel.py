@@ -8,6 +8,7 @@ import numpy as np
 
 from mlma.core.accumulation import together
 from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.for_all import for_all
 from mlma.core.judge import either
 from mlma.core.loss_tests import LARGE_FLEET, Prior, moderated_p, predicted_sd
 from mlma.core.prediction import Dependence, Prediction, predict
@@ -18,8 +19,6 @@ from mlma.monitor.prior_memory import PriorMemory
 from mlma.monitor.references import References
 from mlma.monitor.sham import Segments
 from mlma.monitor.sham_sums import add_up_sham
-
-FIRST = slice(0, 1)
 
 HIGHEST = 50.0
 """Log ratio beyond which effects are not told apart."""
@@ -190,8 +189,9 @@ def correlation(
     off. Elsewhere the batch itself is what both share, and what their references share is left out.
     """
     if is_one_for_all(wide.factor) and is_one_for_all(narrow.factor) and not nested.any():
-        made = correlation(wide.of(FIRST), narrow.of(FIRST), nested[FIRST], prior_df)
-        return np.broadcast_to(made, nested.shape)
+        factor, other_factor = wide.factor[0], narrow.factor[0]
+        alike = (wide.own[0] + narrow.own[0] - 1.0) / np.sqrt(factor * other_factor)
+        return for_all(float(np.fmax(alike, 0.0)), len(nested))
     factor, other_factor = wide.factor[some], narrow.factor[some]
     with np.errstate(invalid="ignore", divide="ignore"):
         made = (wide.own[some] + narrow.own[some] - 1.0) / np.sqrt(factor * other_factor)
@@ -226,7 +226,8 @@ def _rise(tested: Floats, adaptive: Prediction, anchored: Prediction, anchored_s
 
 def _either_of(mask: Bools, yes: Floats, no: Floats) -> Floats:
     """What `numpy.where` gives, bit by bit and thrice as fast where the mask is as good as random."""
-    bits = np.negative(mask.astype(np.int64))
+    bits = mask.astype(np.int64)
+    np.negative(bits, out=bits)
     bits &= yes.view(np.int64) ^ no.view(np.int64)
     bits ^= no.view(np.int64)
     return bits.view(np.float64)

@@ -29,6 +29,10 @@ def predict_adaptive(references: References, at: int, beta: Floats, dependence: 
     if settings.reference is ReferencePolicy.BEST:
         return predict(references.values(references.newest(), beta), adaptive_lags(references, at), dependence)
     rows = references.newest()
+    latest = rows[: _size(references)]
+    if len(latest) and references.excluded is None and references.is_complete[latest].all():  # nobody lacks any
+        values = _rows(references.log_loss, references.log_yardsticks, latest, beta)
+        return predict(values, at - references.batches[latest], dependence)
     usual = _usual(references, rows)
     values = _rows(references.log_loss, references.log_yardsticks, usual, beta)
     made = predict(values, at - references.batches[usual], dependence)
@@ -55,7 +59,9 @@ def predict_anchored(references: References, at: int, beta: Floats, dependence: 
     made = _from_frozen(references, at, references.settings.anchored_size, beta, dependence)
     newest = int(references.first_batch.max(initial=NEVER))
     is_for_ever = dependence.repeats == 0.0 and at - newest >= dependence.reach(LONGEST_LAG)
-    references.kept = Kept(prediction=made, beta=beta.copy(), dependence=dependence) if is_for_ever else None
+    references.kept = None
+    if is_for_ever:
+        references.kept = Kept(prediction=made, newest=newest, beta=beta.copy(), dependence=dependence)
     return made
 
 
@@ -85,7 +91,8 @@ def is_nested(references: References, adaptive: Prediction, streams: Ints) -> Bo
     size, rows = _size(references), references.newest()
     oldest = references.batches[rows[:size][-1]] if len(rows) else NEVER
     first = references.first_batch[:1]
-    is_full, is_old = adaptive.sizes[0] >= size, int(first.max(initial=NEVER)) < oldest
+    is_full, kept = adaptive.sizes[0] >= size, references.kept
+    is_old = (kept is not None and kept.newest < oldest) or int(first.max(initial=NEVER)) < oldest
     inside = np.zeros(len(streams), dtype=np.bool_) if is_full else adaptive.m[streams] < size
     if not is_old:
         inside |= first[0][streams] >= oldest

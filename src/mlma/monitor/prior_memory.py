@@ -26,8 +26,9 @@ class PriorMemory:
 
     def update(self, prediction: Prediction, at: int) -> Prior:
         """Prior for batch ``at``, from its predictions."""
-        m = prediction.m[:: _step(prediction)]
-        size = int(np.argmax(np.bincount(m))) if len(m) else 0
+        fewest, size = prediction.sizes
+        if fewest < size:
+            size = int(np.argmax(np.bincount(prediction.m[:: _step(prediction)])))
         if size != self.size or self.prior == NO_PRIOR or at % EVERY == EVERY // 2:
             self.prior, self.size = fleet_prior(prediction), size
         return self.prior

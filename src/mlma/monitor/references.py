@@ -32,10 +32,12 @@ Ints32 = NDArray[np.int32]
 class Kept:
     """A prediction from the frozen rows that holds for every later batch, as long as they and the rest stay.
 
-    ``scale``, shape (streams,), is the standard deviation of its error under ``prior``.
+    ``newest`` is the number of the newest batch in those rows; ``scale``, shape (streams,), is the standard deviation
+    of the prediction's error under ``prior``.
     """
 
     prediction: Prediction
+    newest: int
     beta: Floats
     dependence: Dependence
     prior: Prior | None = None
@@ -81,6 +83,8 @@ class References:
         What the frozen rows predict for every batch to come; None where that is not known or changes.
     excluded, first_excluded
         Shape (rows, streams) and (frozen rows, streams): batches that an engineer declared bad; None for none.
+    is_complete
+        Shape (rows,), rows of the ring that hold a value of every stream, as far as that is known.
     """
 
     settings: TestingSettings
@@ -100,11 +104,13 @@ class References:
     excluded: Bools | None = None
     first_excluded: Bools | None = None
     kept: Kept | None = None
+    is_complete: Bools = field(init=False)
 
     def __post_init__(self) -> None:
         k, n = self.n_yardsticks, self.n_streams
         rows, frozen = self.n_rows, self.n_frozen
         self.batches = np.full(rows, NEVER, dtype=np.int64)
+        self.is_complete = np.zeros(rows, dtype=np.bool_)
         self.loss = np.full((rows, n), np.nan, dtype=np.float32)
         self.log_loss = np.full((rows, n), np.nan)
         self.log_yardsticks = np.full((k, rows, n), np.nan)
@@ -158,6 +164,8 @@ class References:
             self.loss[row] = summary.mean_loss
         self.log_loss[row] = log_loss
         self.log_yardsticks[:, row] = log_yardsticks
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.is_complete[row] = np.isfinite(log_loss.sum() + log_yardsticks.sum())
         if self.excluded is not None:
             self.excluded[row] = False
         streams = np.flatnonzero(self.n_first < self.n_frozen)
@@ -191,6 +199,7 @@ class References:
     def reset(self, streams: Ints) -> None:
         """Forget the past of streams, because another version serves from now on."""
         self.kept = None
+        self.is_complete[:] = False
         for rows in (self.loss, self.log_loss, self.first_loss, self.first_log_loss):
             for row in rows:
                 row[streams] = np.nan
@@ -201,6 +210,7 @@ class References:
     def refloor(self, streams: Ints, old: Floats, new: Floats) -> None:
         """Take the logs of streams to other floors; what was cleaned away stays away."""
         self.kept = None
+        self.is_complete[:] = False
         for loss, log_loss in ((self.loss, self.log_loss), (self.first_loss, self.first_log_loss)):
             finite = np.minimum(loss[:, streams], np.finfo(np.float32).max).astype(np.float64)
             log_loss[:, streams] += np.log((finite + new) / (finite + old))
@@ -216,6 +226,7 @@ class References:
             wider = np.full((*old.shape[:-1], more), fill, dtype=old.dtype)
             setattr(self, name, np.concatenate([old, wider], axis=-1))
         self.n_first = np.concatenate([self.n_first, np.zeros(more, dtype=np.int16)])
+        self.is_complete[:] = False
         self.excluded = self.first_excluded = self.kept = None
         self.floors.grow(more)
 
@@ -234,6 +245,8 @@ class References:
         self.n_streams = self.loss.shape[1]
         self.n_first = np.count_nonzero(self.first_batch > NEVER, axis=0).astype(np.int16)
         self.excluded = self.first_excluded = self.kept = None
+        finite = np.isfinite(self.log_loss) & np.isfinite(self.log_yardsticks).all(axis=0)
+        self.is_complete = np.asarray(finite.all(axis=1))
         self.floors.restore(arrays)
 
 

@@ -105,6 +105,16 @@ def test_impossible_losses_are_refused_with_their_stream(wrong, shown, has_gap):
         summarise_batch(losses)
 
 
+@pytest.mark.parametrize("harmless", [-0.0, np.copysign(np.nan, -1.0)])
+def test_a_minus_sign_alone_makes_no_loss_negative(harmless):
+    losses = np.ones((5, 4))
+    losses[3, 1] = harmless
+    assert summarise_batch(losses).mean_loss[3] == (1.0 if np.isnan(harmless) else 0.75)
+    losses[4, 2] = -1e-300
+    with pytest.raises(ValueError, match="stream 4: -1e-300"):
+        summarise_batch(losses)
+
+
 def test_an_empty_fleet_and_an_empty_batch_have_no_means():
     assert summarise_batch(np.empty((0, 5))).mean_loss.shape == (0,)
     empty = summarise_batch(np.empty((3, 0)))

@@ -10,11 +10,12 @@ from scipy.special import stdtr
 
 from benchmarks import shared_shocks as bench
 from benchmarks.shared_shocks import ALPHA, SD, WARM_UP, Monitor, World, bh, healthy, healthy_fleet, shock
-from mlma.core.common_movement import spread_evenly
+from mlma.core.common_movement import Scene, spread_evenly
 from mlma.core.component_memory import PAST, ComponentMemory, empty_memory, expected
-from mlma.core.incidents import Separation, SeparationRules, separate
+from mlma.core.incident_scan import DEFAULT_RULES, Judge, search
+from mlma.core.incidents import Separation, SeparationRules, _Closing, separate
 from mlma.core.label_sets import FLEET, MOST_SETS, LabelSets, build
-from mlma.core.robust_location import group_locations, location
+from mlma.core.robust_location import group_locations, location, median, medians
 
 SITES = 10
 
@@ -371,6 +372,32 @@ def test_memory_survives_arrays_and_pickle():
             deviation, np.full(200, SD), np.ones(200, dtype=np.bool_), batch=9, sets=fleet.sets, memory=memory
         )
         assert [incident.id for incident in found.incidents] == ["8-site=s2"]
+
+
+@pytest.mark.parametrize("sets", [sited(), build({}, 200)], ids=["sites", "fleet"])
+def test_a_quiet_batch_is_remembered_as_all_the_bookkeeping_would(sets):
+    rng = np.random.default_rng(3)
+    memory, n_quiet = empty_memory(sets.n_sets), 0
+    for batch in range(40):
+        storm = 0.8 * (np.arange(200) % SITES == 2) if 10 <= batch < 13 else 0.4 * (batch == 20)
+        scene = Scene(
+            SD * rng.standard_normal(200) + storm, np.full(200, SD), sets=sets, usable=np.ones(200, dtype=np.bool_)
+        )
+        judge = Judge(expected(memory, sets, scene.n_ready), sets, DEFAULT_RULES)
+        movement = search(scene, memory, judge, DEFAULT_RULES)
+        closing = _Closing(scene, movement, memory, judge, batch, DEFAULT_RULES)
+        memory, in_full = closing.separation().memory, closing._state()
+        n_quiet += closing._is_quiet()
+        for name, array in in_full.arrays().items():
+            np.testing.assert_array_equal(memory.arrays()[name], array)
+    assert 20 < n_quiet < 38
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 2048, 2083])
+def test_medians_are_those_of_numpy(n):
+    y = np.random.default_rng(n).standard_normal((3, n))
+    np.testing.assert_array_equal(medians(y), np.median(y, axis=1))
+    assert median(y[0]) == np.median(y[0])
 
 
 def test_the_history_of_an_open_set_stands_still():

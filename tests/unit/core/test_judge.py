@@ -148,3 +148,13 @@ def test_large_fleets_are_judged_like_small_ones():
     small = np.concatenate([either(first[i::20], second[i::20], correlation[i::20]) for i in range(20)])
     order = np.concatenate([np.arange(20_000)[i::20] for i in range(20)])
     np.testing.assert_allclose(large[order], small, rtol=1e-3)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.77, 1.0, None])
+def test_what_is_looked_up_is_as_good_down_to_tiny_p_values(correlation):
+    rng = np.random.default_rng(3)
+    p = np.exp(rng.uniform(np.log(1e-7), np.log(0.2), 20_000))
+    c = rng.random(20_000) if correlation is None else np.broadcast_to(correlation, 20_000)
+    many = either(p, np.ones(20_000), c)
+    few = np.concatenate([either(p[i : i + 500], np.ones(500), c[i : i + 500]) for i in range(0, 20_000, 500)])
+    np.testing.assert_allclose(many, few, rtol=2e-5)

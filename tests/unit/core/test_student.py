@@ -52,3 +52,12 @@ def test_values_are_not_changed():
     before = t.copy()
     upper_tail(t, 4.0)
     np.testing.assert_array_equal(t, before)
+
+
+@pytest.mark.parametrize("n", [10, 2 * FEW])
+def test_of_several_kinds_each_value_has_its_own_and_the_first_where_none_is_named(n):
+    t, df = np.linspace(-12.0, 12.0, n), np.array([3.0, 8.0, np.inf])
+    which = np.arange(n) % 3
+    each = np.choose(which, [upper_tail(t, kind) for kind in df.tolist()])
+    np.testing.assert_allclose(upper_tail(t, df, which), each, rtol=1e-12)
+    np.testing.assert_allclose(upper_tail(t, df), upper_tail(t, 3.0), rtol=1e-12)

@@ -1,4 +1,6 @@
-"""What the frozen batches predict is kept while nothing changes, and makes no difference to what a monitor says."""
+"""What the frozen batches predict, and which rows are complete, is kept and makes no difference to the verdicts."""
+
+import io
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ def _life(monitor, *, keeps, sparse=False):
             losses[7] = np.nan
         if not keeps:
             monitor.references.kept = None
+            monitor.references.is_complete[:] = False
         verdicts = monitor.update(losses)
         found.append(np.stack([verdicts.p_adaptive, verdicts.p_anchored])[:, :60])
     return np.stack(found)
@@ -57,3 +60,18 @@ def test_it_is_kept_while_nothing_changes_and_dropped_when_a_stream_starts_over(
     assert monitor.references.kept.prediction is kept.prediction or monitor.dependence.now != kept.dependence
     monitor.reset(np.arange(4000) == 3)
     assert monitor.references.kept is None
+
+
+def test_which_batches_all_streams_have_is_known_and_known_again_when_read_back():
+    monitor = _steady(40, 20)
+    assert monitor.references.is_complete.all()
+    monitor.update(np.where(np.arange(40)[:, None] == 3, np.nan, np.ones((40, 24))))
+    newest = monitor.references.newest()[0]
+    assert np.flatnonzero(~monitor.references.is_complete).tolist() == [newest]
+    file = io.BytesIO()
+    monitor.save(file)
+    file.seek(0)
+    again = LossMonitor.load(file)
+    np.testing.assert_array_equal(again.references.is_complete, monitor.references.is_complete)
+    monitor.reset(np.arange(40) == 7)
+    assert not monitor.references.is_complete.any()
