@@ -1,21 +1,22 @@
 """A day with a running daemon: a freeze, its lift, a rollback, and the digest of all three in a real mailbox."""
 
-import os
+import contextlib
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
+from typer.testing import CliRunner
 
 from mlma.adapters.store import SqlStore
+from mlma.cli.main import app
 from mlma.core.decisions import Action, Hold, Phase
 from mlma.core.records import Decision
 from mlma.runtime.ports import ControlStore
-from tests.integration.test_daemon_survives_kills import CONFIG, MLMA, REPOSITORY, await_work, drop, prepare, start
+from tests.integration.daemon_process import CONFIG, Daemon, await_work, drop, prepare
 
 PATIENCE_S = 60.0
 
@@ -44,12 +45,10 @@ def mail() -> Iterator[tuple[Inbox, int]]:
 
 
 def mlma(path: Path, *arguments: str) -> str:
-    """Run one command of the CLI in a prepared directory; it must succeed."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120"}
-    done = subprocess.run(
-        [MLMA, *arguments], cwd=path, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    """Run one command of the CLI in a prepared directory, beside the daemon; it must succeed."""
+    with contextlib.chdir(path):
+        done = CliRunner(env={"COLUMNS": "120"}).invoke(app, list(arguments))
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 
@@ -80,7 +79,7 @@ def test_a_freeze_its_lift_and_a_rollback_are_obeyed_and_reported(tmp_path: Path
     (path / "mlma.yaml").write_text(CONFIG + f'digest: {{targets: [{{name: ada, url: "{target}"}}]}}\n')
     for day in range(0, 36, 2):
         drop(path, day)
-    daemon = start(path)
+    daemon = Daemon(path)
     try:
         await_work(path, 1)
         store = SqlStore(f"sqlite:///{path / 'state' / 'mlma.db'}")

@@ -1,9 +1,7 @@
 """Real daemons whose models are trained, or forecast as well, by somebody else on this machine."""
 
 import csv
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,12 +13,11 @@ from mlma.adapters.history import ParquetHistory
 from mlma.adapters.store import SqlStore
 from mlma.core.decisions import EffectStatus, Reason, RejectReason
 from mlma.runtime.ports import ControlStore
+from tests.integration.daemon_process import Daemon
+from tests.integration.daemon_process import prepare as prepared
 from tests.integration.fleet_data import ANCHOR, demand
 from tests.integration.receiver import SECRET, Answer, Asked, receiving
 
-MLMA = Path(sys.executable).parent / "mlma"
-REPOSITORY = Path(__file__).parents[2]
-SOURCES = str(REPOSITORY / "src")
 DAYS, WARM_DAYS = 14, 7
 CONFIG = """
 state: {{path: state}}
@@ -35,9 +32,7 @@ policy: "calendar:2"
 
 
 def prepare(path: Path, more: str) -> Path:
-    (path / "inbox").mkdir(parents=True)
-    (path / "mlma.yaml").write_text(CONFIG.format(more=more))
-    return path
+    return prepared(path, CONFIG.format(more=more))
 
 
 def write(path: Path, name: str, columns: list[str], rows: list[list[object]]) -> None:
@@ -72,18 +67,10 @@ def forecasts(path: Path, day: int, versions: dict[str, float], streams: tuple[i
     write(path, f"day-{day:03d}-a-forecasts", ["stream", "ts", "forecast", "version"], rows)
 
 
-def start(path: Path, *arguments: str) -> "subprocess.Popen[bytes]":
-    environment = {
-        **os.environ, "PYTHONPATH": f"{SOURCES}:{REPOSITORY}", "OMP_NUM_THREADS": "1", "RETRAIN_SECRET": SECRET,
-    }  # fmt: skip
-    with (path / "log").open("ab") as log:
-        return subprocess.Popen(
-            [MLMA, "run", "--config", "mlma.yaml", *arguments], cwd=path, env=environment, stdout=log, stderr=log
-        )
-
-
 def run(path: Path) -> None:
-    assert start(path, "--once").wait(timeout=60) == 0, (path / "log").read_text()
+    assert Daemon(path, "--once", environment={"RETRAIN_SECRET": SECRET}).wait(timeout=60) == 0, (
+        path / "log"
+    ).read_text()
 
 
 def opened(path: Path) -> ControlStore:
@@ -195,7 +182,7 @@ def test_a_daemon_killed_while_it_waits_for_a_webhook_asks_again_under_the_same_
     with receiving(answer) as receiver:
         path = prepare(tmp_path / "killed", EXTERNAL.format(url=receiver.url))
         outcomes(path, 0, WARM_DAYS)
-        process = start(path)
+        process = Daemon(path, environment={"RETRAIN_SECRET": SECRET})
         until = time.monotonic() + 60
         while not receiver.asked and time.monotonic() < until:
             time.sleep(0.02)
