@@ -15,7 +15,9 @@ from mlma.runtime.executors import Executor, InlineExecutor
 from mlma.runtime.replay import VirtualClock
 from tests.integration.fleet_data import ANCHOR, demand, engine_at, issued, outcome, rows_of, settings_for
 
-DAYS = 44
+DAYS, BREAK = 44, 36
+QUIET_DAYS = 26  # nothing is forecast yet
+TINY = "tests.integration.tiny_model:TinyLeastSquares"
 pytestmark = [
     pytest.mark.xdist_group("ray"),
     # Ray leaves sockets and files of its own to the garbage collector.
@@ -25,12 +27,12 @@ pytestmark = [
 ]
 
 
-def lived(path: Path, executor: Executor, model: str) -> dict[str, object]:
-    """Let a fleet live day by day and return everything that was recorded."""
+def lived(path: Path, executor: Executor, model: str, *, quiet_days: int = 1) -> dict[str, object]:
+    """Let a fleet live day by day and return everything that was recorded; its first days come in one file."""
     clock = VirtualClock()
     engine = engine_at(path, executor, clock, settings_for(model))
     try:
-        drive(engine, clock)
+        drive(engine, clock, quiet_days=quiet_days)
     finally:
         engine.close()
     return everything(engine)
@@ -47,14 +49,18 @@ def agree(one: dict[str, object], other: dict[str, object]) -> None:
 
 
 def drive(
-    engine: Engine, clock: VirtualClock, disturb: Callable[[int], threading.Timer | None] = lambda _: None
+    engine: Engine,
+    clock: VirtualClock,
+    disturb: Callable[[int], threading.Timer | None] = lambda _: None,
+    *,
+    quiet_days: int = 1,
 ) -> None:
     """Let the days pass; what ``disturb`` starts on a day strikes somewhere in its work."""
-    y = demand(6, DAYS, breaks_on=36)
-    for day in range(DAYS):
-        strike = disturb(day)
-        clock.set(ANCHOR + timedelta(days=day + 1))
-        engine.take(rows_of(y, day * 24, day * 24 + 24), path=f"day-{day}", fingerprint="1")
+    y = demand(6, DAYS, breaks_on=BREAK)
+    for first, end in ((0, quiet_days), *((day, day + 1) for day in range(quiet_days, DAYS))):
+        strike = disturb(first)
+        clock.set(ANCHOR + timedelta(days=end))
+        engine.take(rows_of(y, first * 24, end * 24), path=f"day-{first}", fingerprint="1")
         engine.tick(wait=True)
         if strike is not None:
             strike.join()
@@ -66,9 +72,10 @@ def ray_executor() -> Executor:
     return RayExecutor(2, n_workers=2)
 
 
-def test_inline_and_ray_decide_the_same(tmp_path: Path) -> None:
-    inline = lived(tmp_path / "inline", InlineExecutor(2), "lightgbm")
-    on_ray = lived(tmp_path / "ray", ray_executor(), "lightgbm")
+@pytest.mark.parametrize("model", [TINY, pytest.param("lightgbm", marks=pytest.mark.slow)])
+def test_inline_and_ray_decide_the_same(tmp_path: Path, model: str) -> None:
+    inline = lived(tmp_path / "inline", InlineExecutor(2), model, quiet_days=QUIET_DAYS)
+    on_ray = lived(tmp_path / "ray", ray_executor(), model, quiet_days=QUIET_DAYS)
     assert len(inline["versions"]) > 6  # the break was found and answered
     assert inline["groups"]
     assert len(inline["forecasts"]) > 6 * 24 * 10  # type: ignore[arg-type]
@@ -77,14 +84,13 @@ def test_inline_and_ray_decide_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_actors_killed_at_random_moments_change_nothing(tmp_path: Path) -> None:
-    model = "tests.integration.tiny_model:TinyLeastSquares"
-    expected = lived(tmp_path / "inline", InlineExecutor(2), model)
+    expected = lived(tmp_path / "inline", InlineExecutor(2), TINY)
 
     from mlma.runtime.ray_executor import RayExecutor
 
     executor = RayExecutor(2, n_workers=2)
     clock = VirtualClock()
-    engine = engine_at(tmp_path / "ray", executor, clock, settings_for(model))
+    engine = engine_at(tmp_path / "ray", executor, clock, settings_for(TINY))
     done, killed = threading.Event(), []
     rng = random.Random(5)
 
@@ -110,14 +116,13 @@ def test_actors_killed_at_random_moments_change_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_twenty_killed_actors_change_nothing(tmp_path: Path) -> None:
-    model = "tests.integration.tiny_model:TinyLeastSquares"
-    expected = lived(tmp_path / "inline", InlineExecutor(2), model)
+    expected = lived(tmp_path / "inline", InlineExecutor(2), TINY)
 
     from mlma.runtime.ray_executor import RayExecutor
 
     executor = RayExecutor(2, n_workers=2)
     clock = VirtualClock()
-    engine = engine_at(tmp_path / "ray", executor, clock, settings_for(model))
+    engine = engine_at(tmp_path / "ray", executor, clock, settings_for(TINY))
     rng, killed = random.Random(5), []
     days = set(rng.sample(range(2, DAYS), 30))
 
