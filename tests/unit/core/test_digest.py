@@ -673,6 +673,12 @@ def crowded(n):
     )
 
 
+@cache
+def crowded_digest(n):
+    """The digest of such a fleet; the largest takes seconds to make."""
+    return make_digest(crowded(n))
+
+
 def size(text):
     lines = text.splitlines()
     return len(lines), max(map(len, lines)), len(text)
@@ -680,21 +686,21 @@ def size(text):
 
 @pytest.mark.parametrize("n", [10, 94, 1000, 100_000])
 def test_a_crowded_digest_fits_one_page(n):
-    lines, columns, _ = size(render(make_digest(crowded(n))))
+    lines, columns, _ = size(render(crowded_digest(n)))
     assert lines <= MAX_LINES
     assert columns <= WIDTH
 
 
 @pytest.mark.parametrize("n", [1000, 100_000])
 def test_a_digest_is_no_longer_for_many_streams_than_for_94(n):
-    small, large = (size(render(make_digest(crowded(streams)))) for streams in (94, n))
+    small, large = (size(render(crowded_digest(streams))) for streams in (94, n))
     assert large[0] == small[0] == MAX_LINES
     assert large[1] <= WIDTH
     assert large[2] <= MAX_LINES * (WIDTH + 1)
 
 
 def test_no_fixed_line_is_cut_in_a_large_fleet():
-    digest = make_digest(crowded(100_000))
+    digest = crowded_digest(100_000)
     lines = [digest.subject, digest.scope, digest.cost, digest.orders, digest.suppressed]
     lines += [*digest.honesty, *digest.heartbeat, digest.healed.summary, digest.pending.summary]
     lines += [digest.incidents.summary]
@@ -704,7 +710,7 @@ def test_no_fixed_line_is_cut_in_a_large_fleet():
 
 
 def test_json_holds_the_same_content_and_is_bounded_too():
-    digest = make_digest(crowded(1000))
+    digest = crowded_digest(1000)
     body = json.loads(to_json(digest))
     assert body["subject"] == digest.subject
     assert body["since"] == "2001-03-05T07:00:00+00:00"
