@@ -1,6 +1,7 @@
 """Models that fail, trainings that fail or are lost: only their stream is touched, it is named, and it heals."""
 
 from datetime import timedelta
+from functools import cache
 
 import numpy as np
 import pytest
@@ -26,6 +27,12 @@ def sick_fleet(mode: str, *, at: str = "predict", days: int = DAYS) -> Life:
     return Life(y, settings)
 
 
+@cache
+def at_the_end(mode: str, at: str = "predict") -> Life:
+    """Such a fleet after its last day; tests only look at it."""
+    return sick_fleet(mode, at=at).until(DAYS)
+
+
 @pytest.mark.parametrize("mode", PREDICT)
 def test_a_model_that_fails_is_named_and_naive_serves(mode: str) -> None:
     life = sick_fleet(mode).until(47)
@@ -42,7 +49,7 @@ def test_a_model_that_fails_is_named_and_naive_serves(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", PREDICT)
 def test_a_model_that_fails_takes_only_itself_out(mode: str) -> None:
-    sick, healthy = sick_fleet(mode).until(DAYS), sick_fleet("raise", at="nowhere").until(DAYS)
+    sick, healthy = at_the_end(mode), at_the_end("raise", at="nowhere")
     for name in ("s000", "s001", "s003"):
         one, other = sick.decisions(name, phase=Phase.BATCH), healthy.decisions(name, phase=Phase.BATCH)
         assert [(d.batch, d.n, d.mean_loss, d.action) for d in one] == [
@@ -64,7 +71,7 @@ def test_the_finding_of_a_failing_model_closes_when_it_forecasts_again() -> None
 
 
 def test_a_failing_champion_is_challenged_and_a_failing_challenger_never_serves() -> None:
-    life = sick_fleet("nan").until(DAYS)
+    life = at_the_end("nan")
     compared = life.decisions("s002", phase=Phase.PROMOTION)[1:]
     assert compared
     assert {(d.action, d.reason) for d in compared} <= {
@@ -76,7 +83,7 @@ def test_a_failing_champion_is_challenged_and_a_failing_challenger_never_serves(
 
 @pytest.mark.parametrize("mode", ["short", "wide", "scalar", "text"])
 def test_held_out_forecasts_of_a_wrong_shape_fail_one_training(mode: str) -> None:
-    life = sick_fleet(mode).until(DAYS)
+    life = at_the_end(mode)
     (last, *_) = reversed(life.decisions("s002", phase=Phase.PROMOTION))
     assert last.reason is Reason.TRAINING_FAILED
     assert last.note.startswith("ModelError: forecasts ")

@@ -1,5 +1,6 @@
 """Forecasts never see their outcomes; tests, references and shards go through the same tick."""
 
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -56,14 +57,17 @@ def test_a_version_forecasts_from_the_origin_of_its_ledger_line_on() -> None:
     assert all(origin == (int(version.split("-")[1]) + 1) * HOURS for version, origin in begins.items())
 
 
+@cache
+def decided_by(n_shards: int) -> dict[str, object]:
+    """What a fleet decides whose streams are kept in so many shards."""
+    y = demand(5, DAYS, breaks_on=BREAK)
+    y[4, : 44 * HOURS] = np.nan
+    return outcome(Life(y, settings_for(effect_floor=0.2), n_shards=n_shards).until(DAYS).store)
+
+
 @pytest.mark.parametrize("n_shards", [2, 3, 5, 8])
 def test_shards_decide_as_one_would(n_shards: int) -> None:
-    def lived(shards: int) -> dict[str, object]:
-        y = demand(5, DAYS, breaks_on=BREAK)
-        y[4, : 44 * HOURS] = np.nan
-        return outcome(Life(y, settings_for(effect_floor=0.2), n_shards=shards).until(DAYS).store)
-
-    assert lived(n_shards) == lived(1)
+    assert decided_by(n_shards) == decided_by(1)
 
 
 @pytest.mark.parametrize("test", list(LossTestName))

@@ -1,6 +1,7 @@
 """Lives of small fleets with a model that serves a group of streams: what is trained when, and what is recorded."""
 
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +28,12 @@ def settings_of(*groups: GroupSettings, wanted: str = "mlma", **life: object):  
 def lived(days: int = DAYS, *groups: GroupSettings, n_shards: int = 1, n_streams: int = 4, **life: object) -> Life:
     y = demand(n_streams, DAYS, breaks_on=47)
     return Life(y, settings_of(*(groups or (GROUP,)), **life), n_shards=n_shards).until(days)  # type: ignore[arg-type]
+
+
+@cache
+def undisturbed() -> Life:
+    """One life that tests only look at."""
+    return lived()
 
 
 def plain(life: Life) -> list[GroupTraining]:
@@ -73,14 +80,14 @@ def test_weights_of_every_stream_still_sum_to_one() -> None:
 
 @pytest.mark.parametrize("n_shards", [2, 3])
 def test_shards_do_not_change_what_a_group_learns(n_shards: int) -> None:
-    one, other = lived(), lived(n_shards=n_shards)
+    one, other = undisturbed(), lived(n_shards=n_shards)
     assert len(plain(one)) > 1
     assert plain(other) == plain(one)
     assert pool_rows(other) == pool_rows(one)
 
 
 def test_a_restart_on_every_day_changes_nothing() -> None:
-    expected, life = lived(), lived(WARM_DAYS)
+    expected, life = undisturbed(), lived(WARM_DAYS)
     for day in range(WARM_DAYS, DAYS):
         life.open()
         life.until(day + 1)
@@ -89,7 +96,7 @@ def test_a_restart_on_every_day_changes_nothing() -> None:
 
 
 def test_a_break_is_answered_by_the_debt_of_the_group() -> None:
-    life = lived()
+    life = undisturbed()
     first, *later = life.store.group_trainings()
     assert first.reason is Reason.NO_VERSION
     assert later

@@ -1,6 +1,7 @@
 """Pools in whole lives: restarts change nothing, who fails takes only itself out, orders hold."""
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def champion(model: str = TINY, *, wanted: str = "always", **life: object) -> En
 
 MODES = {"blend": blend, "champion": champion}
 modes = pytest.mark.parametrize("settings", [blend, champion], ids=["blend", "champion"])
+
+
+@cache
+def undisturbed(settings: Callable[..., EngineSettings], n_shards: int = 1) -> Life:
+    """A fleet with a break that nobody disturbed; tests only look at it."""
+    return Life(demand(3, DAYS, breaks_on=BREAK), settings(), n_shards=n_shards).until(DAYS)
 
 
 def recorded(life: Life) -> dict[str, object]:
@@ -109,7 +116,7 @@ def served(life: Life, name: str, first_day: int) -> dict[int, tuple[float, str]
 
 
 def test_a_blend_is_the_weighted_mean_of_the_members_that_were_recorded() -> None:
-    life = Life(demand(3, DAYS, breaks_on=BREAK), blend()).until(DAYS)
+    life = undisturbed(blend)
     (shard,) = range(life.n_shards)
     by_origin = {}
     for block in life.history.forecasts(shard, first_slot=0, last_slot=10**6):
@@ -177,9 +184,8 @@ def test_a_pool_is_never_larger_than_its_seats_and_the_worst_but_the_leader_make
 def test_a_restart_after_every_batch_changes_nothing(
     settings: Callable[..., EngineSettings], n_shards: int, tmp_path: Path
 ) -> None:
-    y = demand(3, DAYS, breaks_on=BREAK)
-    straight = Life(y, settings(), n_shards=n_shards, checkpoints=FileCheckpoints(tmp_path / "a")).until(DAYS)
-    stopped = Life(y, settings(), n_shards=n_shards, checkpoints=FileCheckpoints(tmp_path / "b"))
+    straight, y = undisturbed(settings, n_shards), demand(3, DAYS, breaks_on=BREAK)
+    stopped = Life(y, settings(), n_shards=n_shards, checkpoints=FileCheckpoints(tmp_path))
     for day in range(FIRST, DAYS + 1):
         stopped.until(day).open()
     agree(stopped, straight)
@@ -214,11 +220,10 @@ def test_a_restart_in_the_middle_of_a_batch_changes_nothing(
 def test_without_checkpoints_what_was_recorded_stays_and_what_comes_is_sane(
     settings: Callable[..., EngineSettings], tmp_path: Path
 ) -> None:
-    y = demand(3, DAYS, breaks_on=BREAK)
-    straight = Life(y, settings(), checkpoints=FileCheckpoints(tmp_path / "a")).until(DAYS)
-    stopped = Life(y, settings(), checkpoints=FileCheckpoints(tmp_path / "b")).until(46)
+    straight, y = undisturbed(settings), demand(3, DAYS, breaks_on=BREAK)
+    stopped = Life(y, settings(), checkpoints=FileCheckpoints(tmp_path)).until(46)
     before = recorded(stopped)
-    for file in (tmp_path / "b").iterdir():
+    for file in tmp_path.iterdir():
         file.unlink()
     stopped.open()
     stopped.until(47)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache
 
 import numpy as np
 import pytest
@@ -311,19 +312,29 @@ def test_a_crash_at_any_commit_changes_nothing() -> None:
         assert found == expected, f"after a crash at commit {at}"
 
 
+End = tuple[dict[str, object], object, list[float]]
+
+
+def ended(wanted: str, restarts: set[int]) -> End:
+    """What a fleet with a budget has recorded and owes in the end."""
+    life = fleet(5, rate=0.8, costs=(3.0, 7.0, 11.0), wanted=wanted, days=WARM_DAYS + 8, serve="blend", price=0.01)
+    for day in range(WARM_DAYS, WARM_DAYS + 9):
+        if day - 1 in restarts:
+            life.open()
+        life.until(day)
+    assert isinstance(life.history, MemoryHistory)
+    return outcome(life.store), life.store.bucket(), life.engine.pools.account.debt.tolist()
+
+
+@cache
+def ended_undisturbed(wanted: str) -> End:
+    return ended(wanted, set())
+
+
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(restarts=st.sets(st.integers(WARM_DAYS, WARM_DAYS + 7), min_size=1), wanted=st.sampled_from(["always", "mlma"]))
 def test_restarts_change_nothing(restarts: set[int], wanted: str) -> None:
-    ends = []
-    for stops in (set(), restarts):
-        life = fleet(5, rate=0.8, costs=(3.0, 7.0, 11.0), wanted=wanted, days=WARM_DAYS + 8, serve="blend", price=0.01)
-        for day in range(WARM_DAYS, WARM_DAYS + 9):
-            if day - 1 in stops:
-                life.open()
-            life.until(day)
-        ends.append((outcome(life.store), life.store.bucket(), life.engine.pools.account.debt.tolist()))
-    assert ends[0] == ends[1]
-    assert isinstance(life.history, MemoryHistory)
+    assert ended(wanted, restarts) == ended_undisturbed(wanted)
 
 
 @pytest.mark.parametrize("heavy", ["s000", "s002"])
