@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from mlma.adapters.durable import sync_directory
 from mlma.core.errors import ArtifactError, RetryLaterError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -136,13 +137,4 @@ def _write_durably(path: Path, blob: bytes) -> None:
             partial.unlink()
         raise
     for folder in dict.fromkeys([path.parent, *(folder.parent for folder in made)]):
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the names of a folder; a rename is durable only then."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(folder)

@@ -1,9 +1,13 @@
 """Base of the control plane's tables. Which tables there are is said in tables and monitor_tables."""
 
+from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import MetaData, Table
-from sqlmodel import SQLModel
+from sqlalchemy import Double, MetaData, Table
+from sqlmodel import Field, SQLModel
+
+from mlma.adapters.columns import enum_column, time_column
+from mlma.core.decisions import EffectStatus, Reason
 
 
 class ControlTable(SQLModel):
@@ -17,6 +21,22 @@ class ControlTable(SQLModel):
             "ix": "ix_%(table_name)s_%(column_0_name)s",
         }
     )
+
+
+class WorkTable(ControlTable):
+    """Columns of work that was ordered, whoever it is for: why and when, how it stands, what it cost."""
+
+    id: str = Field(primary_key=True)
+    batch: int
+    reason: Reason = enum_column(Reason)
+    status: EffectStatus = enum_column(EffectStatus)
+    attempts: int
+    ordered_at: datetime = time_column()
+    deadline_at: datetime = time_column()
+    finished_at: datetime | None = time_column(nullable=True)
+    error: str
+    expected_cpu_s: float | None = Field(sa_type=Double, nullable=True)
+    cpu_s: float | None = Field(sa_type=Double, nullable=True)
 
 
 def table_of(model: type[ControlTable]) -> Table:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlma.adapters.durable import sync_directory
 from mlma.adapters.parquet_files import (
     EVERYTHING,
     code_column,
@@ -23,12 +24,13 @@ from mlma.adapters.parquet_files import (
     numbers,
     of_stream,
     read,
-    sync_directory,
     write,
 )
 from mlma.core.blocks import (
     ArrivedBlock,
+    Floats,
     ForecastBlock,
+    Ints,
     LossBlock,
     MemberBlock,
     ObservationBlock,
@@ -56,8 +58,7 @@ class ParquetHistory:
 
     def append_observations(self, seq: int, shard: int, block: ObservationBlock) -> None:
         """Store what file ``seq`` brought for a shard. Raises StoreError."""
-        table = pa.table({"stream_id": block.stream_id, "slot": block.slot, "y": block.y})
-        write(self._path(OBSERVATIONS, shard, seq), table)
+        self._write(OBSERVATIONS, shard, seq, stream_id=block.stream_id, slot=block.slot, y=block.y)
 
     def observations(
         self, shard: int, *, after_seq: int, up_to_seq: int, first_slot: int, stream_id: int | None = None
@@ -84,15 +85,10 @@ class ParquetHistory:
 
     def append_arrived(self, seq: int, shard: int, block: ArrivedBlock) -> None:
         """Store the forecasts made elsewhere that file ``seq`` brought for a shard. Raises StoreError."""
-        table = pa.table(
-            {
-                "stream_id": block.stream_id,
-                "slot": block.slot,
-                "forecast": block.forecast,
-                "version": name_column(block.version, block.versions),
-            }
-        )
-        write(self._path(ARRIVED, shard, seq, int(block.slot.max(initial=0))), table)
+        self._write(
+            ARRIVED, shard, seq, int(block.slot.max(initial=0)), stream_id=block.stream_id, slot=block.slot,
+            forecast=block.forecast, version=name_column(block.version, block.versions),
+        )  # fmt: skip
 
     def arrived(self, shard: int, *, after_seq: int, up_to_seq: int, first_slot: int) -> list[tuple[int, ArrivedBlock]]:
         """Return (seq, block) in order of seq, without earlier slots and empty blocks. Raises StoreError."""
@@ -113,16 +109,10 @@ class ParquetHistory:
 
     def append_forecasts(self, shard: int, block: ForecastBlock) -> None:
         """Store forecasts of a run of origins. Raises StoreError."""
-        table = pa.table(
-            {
-                "stream_id": block.stream_id,
-                "slot": block.slot,
-                "forecast": block.forecast,
-                "naive": block.naive,
-                "version": name_column(block.version, block.versions),
-            }
-        )
-        write(self._path(FORECASTS, shard, block.origin_first, block.origin_last), table)
+        self._write(
+            FORECASTS, shard, block.origin_first, block.origin_last, stream_id=block.stream_id, slot=block.slot,
+            forecast=block.forecast, naive=block.naive, version=name_column(block.version, block.versions),
+        )  # fmt: skip
 
     def forecasts(
         self, shard: int, *, first_slot: int, last_slot: int, stream_id: int | None = None
@@ -184,19 +174,11 @@ class ParquetHistory:
 
     def append_members(self, shard: int, block: MemberBlock) -> None:
         """Store the forecasts of all members for a run of origins. Raises StoreError."""
-        table = pa.table(
-            {
-                "stream_id": block.stream_id,
-                "seat": block.seat,
-                "member": name_column(block.member, block.members),
-                "weight": block.weight,
-                "inner": block.inner,
-                "shift": block.shift,
-                "slope": block.slope,
-                "forecast": list_column(block.forecast),
-            }
-        )
-        write(self._path(MEMBERS, shard, block.origin_first, block.origin_last), table)
+        self._write(
+            MEMBERS, shard, block.origin_first, block.origin_last, stream_id=block.stream_id, seat=block.seat,
+            member=name_column(block.member, block.members), weight=block.weight, inner=block.inner,
+            shift=block.shift, slope=block.slope, forecast=list_column(block.forecast),
+        )  # fmt: skip
 
     def members(
         self, shard: int, *, first_origin: int, last_origin: int, stream_id: int | None = None
@@ -287,6 +269,10 @@ class ParquetHistory:
     def _path(self, kind: str, shard: int, *key: int) -> Path:
         name = "-".join(f"{number:0{DIGITS}d}" for number in key)
         return self.root / kind / f"shard={shard}" / f"{name}.parquet"
+
+    def _write(self, kind: str, shard: int, *key: int, **columns: Ints | Floats | pa.Array) -> None:
+        """Store columns as the file of a key. Raises StoreError."""
+        write(self._path(kind, shard, *key), pa.table(columns))
 
     def _files(self, kind: str, shard: int) -> Iterator[tuple[tuple[int, ...], Path]]:
         """Complete files of a shard in order of their key."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mlma.adapters.durable import sync_directory
 from mlma.core.blocks import Floats, Ints
 from mlma.core.errors import StoreError
 
@@ -46,15 +47,6 @@ def write(path: Path, table: pa.Table) -> None:
         sync_directory(path.parent)
 
     _named(put, path, "cannot be written")
-
-
-def sync_directory(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read(path: Path, wanted: pc.Expression) -> pa.Table:

@@ -5,18 +5,17 @@ No queries here. A change of these classes needs a migration; a test compares th
 
 from datetime import datetime
 
-from sqlalchemy import JSON, BigInteger, Double, Index, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint, text
 from sqlmodel import Field
 
 from mlma.adapters.budget_table import BUCKETS
 from mlma.adapters.columns import UtcDateTime, counted_key, double_column, enum_column, time_column
-from mlma.adapters.control_table import ControlTable, table_of
+from mlma.adapters.control_table import ControlTable, WorkTable, table_of
 from mlma.adapters.group_table import GROUP_TRAININGS
 from mlma.adapters.monitor_tables import CERTIFICATES, INCIDENTS
 from mlma.core.decisions import (
     Action,
     EffectKind,
-    EffectStatus,
     Hold,
     OverrideKind,
     Phase,
@@ -148,24 +147,13 @@ class DecisionRow(ControlTable, table=True):
     note: str
 
 
-class EffectRow(ControlTable, table=True):
+class EffectRow(WorkTable, table=True):
     """Work that a decision ordered."""
 
     __tablename__ = "effects"
     __table_args__ = (Index("ix_effects_status", "status", "ordered_at"),)
-    id: str = Field(primary_key=True)
     kind: EffectKind = enum_column(EffectKind)
     stream_id: int
-    batch: int
-    reason: Reason = enum_column(Reason)
-    status: EffectStatus = enum_column(EffectStatus)
-    attempts: int
-    ordered_at: datetime = time_column()
-    deadline_at: datetime = time_column()
-    finished_at: datetime | None = time_column(nullable=True)
-    error: str
-    expected_cpu_s: float | None = Field(sa_type=Double, nullable=True)
-    cpu_s: float | None = Field(sa_type=Double, nullable=True)
     starts_at: datetime | None = time_column(nullable=True)
 
 

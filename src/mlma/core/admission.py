@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 
 from mlma.core.blocks import Bools, Floats, Ints, ObservationBlock
 from mlma.core.decisions import RejectReason
-from mlma.core.quarantine import EPOCH, REASON_CODE, US, Quarantine
+from mlma.core.quarantine import EPOCH, US, Quarantine
 from mlma.core.records import Rejected, Stream
 from mlma.core.robust import grouped_scale, robust_scale
+from mlma.core.row_verdicts import ADMIT, MISSING, mark, place
 from mlma.core.rows import NO_TIME, Rows
 from mlma.core.schedule import Schedule
 from mlma.core.settings import AdmissionSettings
 
 __all__ = ["NO_TIME", "AdmissionState", "Admitted", "Rows", "admit", "robust_scale"]
-
-ADMIT, MISSING = -1, -2
-"""Verdicts beside the reason codes of `mlma.core.quarantine`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,28 +157,19 @@ def _judge(
     settings: AdmissionSettings,
     now: datetime | None,
 ) -> _Judged:
-    n = len(rows)
-    frequency_us = schedule.frequency // US
-    timed = rows.time_us != NO_TIME
-    since = np.where(timed, rows.time_us - (schedule.anchor - EPOCH) // US, 0)
-    slot = since // frequency_us
-    off_grid = since % frequency_us != 0
+    n, at = len(rows), place(rows, schedule)
+    verdict, slot = at.verdict, at.slot
     too_old = slot < max(0, state.oldest_slot)
     future = np.zeros(n, dtype=np.bool_)
     if now is not None:
         future = rows.time_us > (now + settings.future_tolerance - EPOCH) // US
-    no_number = cells_at(rows.y_text, n)
 
-    verdict = np.full(n, ADMIT, dtype=np.int8)
-    mark(verdict, cells_at(rows.broken, n), RejectReason.UNREADABLE)
-    mark(verdict, rows.stream_code < 0, RejectReason.BAD_STREAM)
-    mark(verdict, ~timed, RejectReason.BAD_TIME)
-    placed = (verdict == ADMIT) & ~off_grid & ~too_old & ~future
-    verdict[(verdict == ADMIT) & np.isnan(rows.y) & ~no_number] = MISSING
-    mark(verdict, off_grid, RejectReason.OFF_GRID)
+    placed = (verdict == ADMIT) & ~at.off_grid & ~too_old & ~future
+    verdict[(verdict == ADMIT) & np.isnan(rows.y) & ~at.no_number] = MISSING
+    mark(verdict, at.off_grid, RejectReason.OFF_GRID)
     mark(verdict, too_old, RejectReason.TOO_OLD)
     mark(verdict, future, RejectReason.FUTURE)
-    mark(verdict, no_number, RejectReason.NOT_A_NUMBER)
+    mark(verdict, at.no_number, RejectReason.NOT_A_NUMBER)
     mark(verdict, np.isinf(rows.y), RejectReason.NOT_FINITE)
     center, scale = gate(rows, verdict == ADMIT, known_id, state, settings)
     mark(verdict, is_absurd(rows, verdict == ADMIT, center, scale, settings), RejectReason.ABSURD)
@@ -190,18 +179,6 @@ def _judge(
     mark(verdict, kept != np.arange(n), RejectReason.DUPLICATE)
     kept[known] = -1
     return _Judged(verdict=verdict, slot=slot, placed=placed, kept=kept, center=center, scale=scale)
-
-
-def mark(verdict: NDArray[np.int8], mask: Bools, reason: RejectReason) -> None:
-    """Write a reason where no verdict was given before (into the caller's own array)."""
-    verdict[(verdict == ADMIT) & mask] = REASON_CODE[reason]
-
-
-def cells_at(cells: Mapping[int, str], n: int) -> Bools:
-    """Whether each of n rows is among some cells."""
-    mask = np.zeros(n, dtype=np.bool_)
-    mask[np.fromiter(cells, dtype=np.int64, count=len(cells))] = True
-    return mask
 
 
 def gate(

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlma.core.admission import ADMIT, AdmissionState, cells_at, first_of, gate, is_absurd, mark
+from mlma.core.admission import AdmissionState, first_of, gate, is_absurd
 from mlma.core.blocks import ArrivedBlock, Bools, Floats, Ints
 from mlma.core.decisions import RejectReason
 from mlma.core.hooks import VERSION_NAME
-from mlma.core.quarantine import EPOCH, US, Quarantine
+from mlma.core.quarantine import Quarantine
 from mlma.core.records import Rejected
-from mlma.core.rows import NO_TIME, Rows
+from mlma.core.row_verdicts import ADMIT, mark, place
+from mlma.core.rows import Rows
 from mlma.core.schedule import Schedule
 from mlma.core.settings import AdmissionSettings
 
@@ -103,25 +104,18 @@ def admit_forecasts(
     """
     n = len(rows)
     assert rows.version_code is not None
+    placed = place(rows, schedule)
+    verdict, slot = placed.verdict, placed.slot
     version = rows.version_code
     known_id = np.array([*(streams.get(name, -1) for name in rows.stream_names), -1], dtype=np.int64)
     stream_id = known_id[rows.stream_code]  # -1 finds the last entry
-    timed = rows.time_us != NO_TIME
-    since = np.where(timed, rows.time_us - (schedule.anchor - EPOCH) // US, 0)
-    frequency_us = schedule.frequency // US
-    slot = since // frequency_us
-    no_number = cells_at(rows.y_text, n)
     well_named = np.array([*(bool(VERSION_NAME.fullmatch(name)) for name in rows.version_names), False])
 
-    verdict = np.full(n, ADMIT, dtype=np.int8)
-    mark(verdict, cells_at(rows.broken, n), RejectReason.UNREADABLE)
-    mark(verdict, rows.stream_code < 0, RejectReason.BAD_STREAM)
-    mark(verdict, ~timed, RejectReason.BAD_TIME)
     mark(verdict, stream_id < 0, RejectReason.UNKNOWN_STREAM)
     mark(verdict, ~well_named[version], RejectReason.BAD_VERSION)
-    mark(verdict, since % frequency_us != 0, RejectReason.OFF_GRID)
+    mark(verdict, placed.off_grid, RejectReason.OFF_GRID)
     mark(verdict, slot < 0, RejectReason.TOO_OLD)
-    mark(verdict, no_number, RejectReason.NOT_A_NUMBER)
+    mark(verdict, placed.no_number, RejectReason.NOT_A_NUMBER)
     mark(verdict, ~np.isfinite(rows.y), RejectReason.NOT_FINITE)
     _mark_where(verdict, lambda at: state.known(stream_id[at], slot[at]), RejectReason.LOOK_AHEAD)
     mark(verdict, slot < state.settled, RejectReason.LATE)

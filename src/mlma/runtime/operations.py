@@ -73,16 +73,8 @@ def freeze(
         The selection, or one of its names, matches no stream.
     """
     now = clock.now()
-    override = Override(
-        kind=OverrideKind.FREEZE,
-        selection=selection,
-        author=author,
-        comment=reason,
-        created_at=now,
-        starts_at=now,
-        ends_at=end_of(until, now, forever=forever),
-    )
-    return _put(store, override, dry_run=dry_run)
+    ends_at = end_of(until, now, forever=forever)
+    return _put(store, _from_now(OverrideKind.FREEZE, selection, author, reason, now, ends_at), dry_run=dry_run)
 
 
 def pin(
@@ -98,16 +90,17 @@ def pin(
 ) -> Outcome:
     """Hold the serving version of a selection; training goes on. Raises as `freeze` does."""
     now = clock.now()
-    override = Override(
-        kind=OverrideKind.PIN,
-        selection=selection,
-        author=author,
-        comment=reason,
-        created_at=now,
-        starts_at=now,
-        ends_at=end_of(until, now, forever=forever),
+    ends_at = end_of(until, now, forever=forever)
+    return _put(store, _from_now(OverrideKind.PIN, selection, author, reason, now, ends_at), dry_run=dry_run)
+
+
+def _from_now(
+    kind: OverrideKind, selection: str, author: str, reason: str, now: datetime, ends_at: datetime | None
+) -> Override:
+    """An override that holds from now on."""
+    return Override(
+        kind=kind, selection=selection, author=author, comment=reason, created_at=now, starts_at=now, ends_at=ends_at
     )
-    return _put(store, override, dry_run=dry_run)
 
 
 def exclude(

@@ -13,8 +13,9 @@ from mlma.core.life_table import State
 from mlma.core.records import NAIVE, Stream
 from mlma.core.settings import StreamWeight
 from mlma.core.stream_weights import USUAL, weights_of
+from mlma.core.version_state import state_of
 from mlma.runtime.group_view import GroupRow, group_rows
-from mlma.runtime.pool_view import Kind, is_on_probation, kind_of, state_of
+from mlma.runtime.pool_view import Kind, is_on_probation, kind_of
 from mlma.runtime.ports import ControlStore, History
 
 VERSIONS = "versions"

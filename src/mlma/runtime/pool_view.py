@@ -8,10 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 
 from mlma.core.decisions import Action, EffectStatus, Hold, Phase, Reason, Role
-from mlma.core.life_table import DEADLINES, FINAL, State
+from mlma.core.life_table import FINAL, State
 from mlma.core.records import NAIVE, Decision, Effect, GroupTraining, Serving, Stream, Version
 from mlma.core.schedule import Schedule
 from mlma.core.settings import GROUP_PREFIX, Serve
+from mlma.core.version_state import is_watched, state_of
 from mlma.models.external import version_name
 from mlma.runtime.group_view import serving_of
 from mlma.runtime.ports import ControlStore, History
@@ -93,34 +94,11 @@ class StreamPool:
     rows: tuple[MemberRow, ...]
 
 
-def state_of(version: Version, *, serves: str, seated: bool, waits: bool, on_probation: bool = False) -> State:
-    """State of a version, from what is recorded about it.
-
-    Parameters
-    ----------
-    serves
-        Id of the version that serves its stream.
-    seated
-        It has a seat in the pool.
-    waits
-        An override keeps it from serving.
-    on_probation
-        The version that serves does so alone, and not for longer than the deadline of its probation.
-    """
-    if version.role is Role.REJECTED:
-        return State.REJECTED
-    if version.id == serves:
-        return State.PROBATION if on_probation else State.SERVING
-    if seated:
-        return State.CHALLENGER if version.role is Role.CHALLENGER else State.KEPT
-    return State.CANDIDATE if waits and version.role is Role.CHALLENGER else State.RETIRED
-
-
 def is_on_probation(serving: Serving, cursor: int | None, meta: Mapping[str, str]) -> bool:
     """Whether a version that serves alone came to serve so late that it is still watched."""
     if cursor is None or meta.get("serve") != Serve.CHAMPION:
         return False
-    return cursor - serving.batch <= DEADLINES.probation
+    return is_watched(cursor - serving.batch)
 
 
 def stream_pool(

@@ -12,6 +12,7 @@ from mlma.core.life_cycle import Circumstances, Transition, advance
 from mlma.core.life_table import DEADLINES, Event, State
 from mlma.core.records import Decision, Version
 from mlma.core.settings import EXTERNAL, Serve
+from mlma.core.version_state import is_watched, state_of
 from mlma.runtime.control import Control, Results
 from mlma.runtime.scoring import BatchScores
 
@@ -49,7 +50,7 @@ def recall(control: Control, scores: BatchScores, batch: int, overdue: Sequence[
         results.decisions.append(_decided(control, scores, version, batch, step))
     for stream_id, version_id, cause in lost:
         version = control.fleet.versions[version_id]
-        state = state_of(control, version, batch)
+        state = _state(control, version, batch)
         step = advance(state, Event.NOT_BETTER, now(version))
         if step.state is State.REJECTED:
             results.versions.append(replace(version, role=Role.REJECTED))
@@ -95,13 +96,15 @@ def retire(control: Control, loss: Floats, batch: int) -> list[Version]:
     return [version for version in found if version.role is Role.CHALLENGER]
 
 
-def state_of(control: Control, version: Version, batch: int) -> State:
+def _state(control: Control, version: Version, batch: int) -> State:
     """State of a version of a pool, by what it was and how long it has served."""
     champion = control.fleet.champion(version.stream_id)
-    if champion is not None and champion.id == version.id:
-        served = batch - int(control.fleet.since[version.stream_id])
-        return State.PROBATION if served <= DEADLINES.probation else State.SERVING
-    return State.CHALLENGER if version.role is Role.CHALLENGER else State.KEPT
+    return state_of(
+        version,
+        serves="" if champion is None else champion.id,
+        seated=True,
+        on_probation=is_watched(batch - int(control.fleet.since[version.stream_id])),
+    )
 
 
 def _told_better(control: Control, version: Version, batch: int, now: Circumstances) -> Transition:
@@ -112,9 +115,9 @@ def _told_better(control: Control, version: Version, batch: int, now: Circumstan
     champion = control.fleet.champion(version.stream_id)
     former = control.fleet.former(version.stream_id)
     is_former = former is not None and former.id == version.id
-    if champion is not None and is_former and state_of(control, champion, batch) is State.PROBATION:
+    if champion is not None and is_former and _state(control, champion, batch) is State.PROBATION:
         return advance(State.PROBATION, Event.FORMER_BETTER, now)
-    state = state_of(control, version, batch)
+    state = _state(control, version, batch)
     if state is State.KEPT:
         state = advance(state, Event.RECALLED, now).state
     return advance(state, Event.BETTER, now)

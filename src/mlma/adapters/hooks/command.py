@@ -9,24 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO
 
+from mlma.adapters.hooks.base import SettingsHook
 from mlma.adapters.hooks.files import with_artifact
 from mlma.core.durations import format_duration
 from mlma.core.errors import HookError
-from mlma.core.hooks import MAX_REPLY_BYTES, HookReply, HookSettings, parse_json
+from mlma.core.hooks import MAX_REPLY_BYTES, HookReply, parse_json
 
 TAIL_BYTES = 400
 """Of standard error, in the message of a command that failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class CommandHook:
+class CommandHook(SettingsHook):
     """Runs a program by its list of arguments; no shell reads them."""
-
-    settings: HookSettings
-
-    def wait_before(self, attempt: int) -> float:
-        """Seconds before a try, counted from 1."""
-        return self.settings.wait_before(attempt)
 
     def call(self, request: Mapping[str, object]) -> HookReply:
         """Run the program once.

@@ -5,20 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlma.adapters.hooks.base import SettingsHook
 from mlma.adapters.hooks.files import with_artifact
 from mlma.core.errors import HookError
-from mlma.core.hooks import HookReply, HookSettings, parse_reply
+from mlma.core.hooks import HookReply, parse_reply
 
 
 @dataclass(frozen=True, slots=True)
-class EntryPointHook:
+class EntryPointHook(SettingsHook):
     """Calls ``MODULE:FUNCTION`` in the process of the worker. It cannot be interrupted there."""
-
-    settings: HookSettings
-
-    def wait_before(self, attempt: int) -> float:
-        """Seconds before a try, counted from 1."""
-        return self.settings.wait_before(attempt)
 
     def call(self, request: Mapping[str, object]) -> HookReply:
         """Call the function once.

@@ -12,10 +12,11 @@ from email.message import Message
 from typing import IO
 from urllib.parse import urljoin, urlsplit
 
+from mlma.adapters.hooks.base import SettingsHook
 from mlma.adapters.hooks.signing import KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from mlma.core.durations import format_duration
 from mlma.core.errors import HookError
-from mlma.core.hooks import MAX_REPLY_BYTES, HookReply, HookSettings, parse_json
+from mlma.core.hooks import MAX_REPLY_BYTES, HookReply, parse_json
 
 POLL_S = 5.0
 """Between two questions for a reply, unless Retry-After says something else."""
@@ -44,14 +45,8 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 @dataclass(frozen=True, slots=True)
-class WebhookHook:
+class WebhookHook(SettingsHook):
     """Posts the request; the secret is read from the environment when it is needed and kept nowhere."""
-
-    settings: HookSettings
-
-    def wait_before(self, attempt: int) -> float:
-        """Seconds before a try, counted from 1."""
-        return self.settings.wait_before(attempt)
 
     def call(self, request: Mapping[str, object]) -> HookReply:
         """Post once; while 202 names an address, ask there until the reply is there.
