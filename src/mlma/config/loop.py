@@ -255,8 +255,8 @@ class LifeSection(Section):
     fallback_every: int = Field(
         _LIFE.fallback_every,
         ge=1,
-        description="batches after a training until the next one while the test is not armed: its certificate "
-        "failed, and the calendar decides instead; from 1",
+        description="batches after a training until the next one under policy test while its test is not armed, "
+        "because the certificate failed; from 1",
     )
     proof: bool = Field(
         _LIFE.proof,

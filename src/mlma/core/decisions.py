@@ -28,7 +28,7 @@ class Reason(StrEnum):
     ALARM_BOTH = "alarm_both"  # worse than both references
     INCIDENT = "incident"  # worse, but together with others: the incident says with whom
     SMALL_EFFECT = "small_effect"  # significant, but below the effect floor
-    UNCERTIFIED = "uncertified"  # the test's certificate failed: the calendar decides instead
+    UNCERTIFIED = "uncertified"  # the test's certificate failed: no alarm counts, and policy test follows a calendar
     DEBT = "debt"  # what age has cost since the last training exceeds the price of one
     CALENDAR = "calendar"  # the policy's calendar is due
     ALWAYS = "always"  # the policy retrains at every batch

@@ -23,8 +23,8 @@ class PolicyKind(StrEnum):
     NEVER = "never"  # trained once
     ALWAYS = "always"  # at every batch
     CALENDAR = "calendar"  # at every k-th batch after its last training
-    TEST = "test"  # when the loss test alarms, and for no other reason
-    MLMA = "mlma"  # when the loss test alarms, a version fails, or the test is not armed for too long
+    TEST = "test"  # when the loss test alarms, a version fails, or the test is not armed for too long
+    MLMA = "mlma"  # when what age has cost exceeds the price of a training, or a version fails
     # for replays only: what they remember is kept by the replay
     RANDOM = "random"  # at random times, so often on average
     WELCH = "welch"  # when Welch's test alarms
@@ -148,7 +148,7 @@ class Signals:
     armed
         Whether the test's certificate lets its alarms lead to anything.
     fallback_every
-        Cadence in batches of the calendar that decides while the test is not armed.
+        Cadence in batches of the calendar that decides under `test` while the test is not armed.
     pays
         What age has cost since the last training is worth another (`mlma.core.account`).
     """

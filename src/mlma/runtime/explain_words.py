@@ -30,7 +30,7 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.ALARM_ACCUMULATED: "the loss of several batches together rose above the anchored reference",
     Reason.INCIDENT: "the loss rose together with others: one incident, not an alarm of this stream",
     Reason.SMALL_EFFECT: "the loss rose significantly, but by less than the effect floor",
-    Reason.UNCERTIFIED: "the test's certificate failed, so the calendar decides instead",
+    Reason.UNCERTIFIED: "the test's certificate failed, so its alarm does not count",
     Reason.CALENDAR: "the policy's calendar is due",
     Reason.ALWAYS: "the policy retrains after every batch",
     Reason.REQUESTED: "an engineer asked for it",

@@ -7,15 +7,13 @@ from datetime import datetime
 from mlma.core.decisions import Action, CertificateStatus, Reason
 from mlma.core.explanation import Fact
 from mlma.core.incident_view import IncidentView
+from mlma.core.policy import PolicyKind, parse
 from mlma.core.records import Certificate, Decision, Version
 from mlma.core.shares import percentage, rate
 from mlma.runtime.explain_words import minute, number, percent
 
 TOLD = 3
 """Sentences on a certificate in an explanation: verdict, what decides instead, level; the power is left to status."""
-
-MLMA = "mlma"
-"""The one policy that asks the loss test."""
 
 
 def fallback_of(meta: Mapping[str, str]) -> int | None:
@@ -33,7 +31,7 @@ def certificate_lines(certificate: Certificate | None, *, policy: str, fallback_
     policy
         Of the state, such as ``mlma`` or ``calendar:4``.
     fallback_every
-        Batches of the calendar that decides while the test is not armed; None when it is not known.
+        Batches of the calendar that decides under ``test`` while the test is not armed; None when it is not known.
     """
     if certificate is None:
         return ["no certificate yet: no sham stream was tested"]
@@ -53,12 +51,19 @@ def instead(policy: str, fallback_every: int | None) -> str:
 
     Examples
     --------
-    >>> instead("mlma", 13)
+    >>> instead("test", 13)
     'the calendar decides instead: a stream is retrained every 13 batches (life.fallback_every)'
+    >>> instead("mlma", 13)
+    'no alarm counts; under the policy mlma the debt decides, so trainings go on as before'
     >>> instead("calendar:4", 13)
     'no alarm counts; the policy calendar:4 does not ask the test, so trainings go on as before'
     """
-    if policy and policy != MLMA:
+    if not policy:
+        return "no alarm counts"
+    kind = parse(policy).kind
+    if kind is PolicyKind.MLMA:
+        return f"no alarm counts; under the policy {policy} the debt decides, so trainings go on as before"
+    if kind is not PolicyKind.TEST:
         return f"no alarm counts; the policy {policy} does not ask the test, so trainings go on as before"
     every = "every life.fallback_every" if fallback_every is None else f"every {fallback_every}"
     source = "" if fallback_every is None else " (life.fallback_every)"
@@ -126,7 +131,7 @@ def together(incidents: Sequence[IncidentView]) -> str:
     return "; ".join(f"{incident_words(incident)}, p = {number(incident.p_value)}" for incident in incidents)
 
 
-def decided_instead(decision: Decision, trained_after: int | None, fallback_every: int | None) -> str:
+def decided_instead(decision: Decision, trained_after: int | None, *, policy: str, fallback_every: int | None) -> str:
     """What decided about a stream whose test is not armed.
 
     Parameters
@@ -135,9 +140,16 @@ def decided_instead(decision: Decision, trained_after: int | None, fallback_ever
         Of a batch, for the reason ``uncertified``.
     trained_after
         Batch of the stream's last training before it; None when it has none.
+    policy
+        Of the state; empty when it is not known.
     fallback_every
         Batches of the calendar; None when it is not known.
     """
+    kind = parse(policy).kind if policy else PolicyKind.TEST
+    if decision.proposed is Action.KEEP and kind is not PolicyKind.TEST:  # only a calendar proposes for this reason
+        if kind is PolicyKind.MLMA:
+            return "the debt: what age has cost was not worth a training"
+        return f"the policy {policy}, which does not ask the test"
     due = decision.proposed is not Action.KEEP
     if trained_after is None:
         return f"the calendar, and it was {'' if due else 'not '}due"
@@ -168,13 +180,14 @@ def monitored(
     meta
         What the daemon wrote down about the state.
     """
-    lines, fallback_every = [], fallback_of(meta)
+    lines, policy, fallback_every = [], meta.get("policy", ""), fallback_of(meta)
     if decision is not None and (incidents or decision.reason is Reason.INCIDENT):
         lines.append(Fact(label="incident", text=together(incidents)))
     if decision is not None and decision.reason is Reason.UNCERTIFIED:
         trained = max((version.batch for version in versions if version.batch < decision.batch), default=None)
-        lines.append(Fact(label="decided by", text=decided_instead(decision, trained, fallback_every)))
+        told = decided_instead(decision, trained, policy=policy, fallback_every=fallback_every)
+        lines.append(Fact(label="decided by", text=told))
     if certificate is not None and certificate.status is not CertificateStatus.CERTIFIED:
-        told = certificate_lines(certificate, policy=meta.get("policy", ""), fallback_every=fallback_every)
-        lines.append(Fact(label="certificate", text="; ".join(told[:TOLD])))
+        sentences = certificate_lines(certificate, policy=policy, fallback_every=fallback_every)
+        lines.append(Fact(label="certificate", text="; ".join(sentences[:TOLD])))
     return tuple(lines)

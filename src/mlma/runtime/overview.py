@@ -78,7 +78,7 @@ class LossTestView:
     is_armed: bool
     certificate: Certificate | None
     policy: str  # empty before the state has one
-    fallback_every: int | None  # batches of the calendar that decides while the test is not armed
+    fallback_every: int | None  # batches of the calendar that decides under `test` while it is not armed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ def test_status_says_that_a_failed_test_is_not_armed_and_what_decides_instead(ml
     recorded(Commit(certificate=failed()))
     said = mlma("status").output
     assert "NOT ARMED: the certificate of moderated failed after batch 5" in said
-    assert "the calendar decides instead: a stream is retrained every 13 batches (life.fallback_every)" in said
+    assert "no alarm counts; under the policy mlma the debt decides, so trainings go on as before" in said
     assert "measured 19.2 % (95 % interval 17.1 to 21.3 %)" in said
     found = as_json("status")["loss_test"]
     assert (found["is_armed"], found["certificate"]["status"], found["fallback_every"]) == (False, "failed", 13)

@@ -46,7 +46,7 @@ def test_the_calendar_decides_while_the_test_is_not_armed(welch: Life) -> None:
 
 
 def test_status_names_the_failed_test_and_what_decides_instead(welch: Life) -> None:
-    lines = "\n".join(certificate_lines(welch.store.certificate(), policy="mlma", fallback_every=5))
+    lines = "\n".join(certificate_lines(welch.store.certificate(), policy="test", fallback_every=5))
     assert "NOT ARMED" in lines
     assert "welch" in lines
     assert "every 5 batches" in lines

@@ -207,10 +207,22 @@ def test_an_incident_that_is_not_on_record_is_not_made_up(store):
             "IAH", {}, Action.RETRAIN,
             "the calendar: the last training, after batch 2, was 1 batch old, so it was due", id="unknown calendar",
         ),
+        pytest.param(
+            "IAH", {"fallback_every": "1", "policy": "mlma"}, Action.RETRAIN,
+            "the calendar: the last training, after batch 2, was 1 batch old, due after 1", id="due, later mlma",
+        ),
         pytest.param("NEW", {"fallback_every": "13"}, Action.KEEP, "the calendar, and it was not due", id="untrained"),
+        pytest.param(
+            "ATL", {"fallback_every": "1", "policy": "mlma"}, Action.KEEP,
+            "the debt: what age has cost was not worth a training", id="mlma",
+        ),
+        pytest.param(
+            "ATL", {"fallback_every": "1", "policy": "calendar:4"}, Action.KEEP,
+            "the policy calendar:4, which does not ask the test", id="another policy",
+        ),
     ],
 )  # fmt: skip
-def test_an_uncertified_decision_says_that_the_calendar_decided(store, stream, meta, proposed, words):
+def test_an_uncertified_decision_says_what_decided(store, stream, meta, proposed, words):
     stream_id = {"IAH": 0, "ATL": 1, "NEW": 2}[stream]
     uncertified = judged(stream_id, 3, reason=Reason.UNCERTIFIED, proposed=proposed, action=proposed)
     store.set_meta(meta)
@@ -220,6 +232,7 @@ def test_an_uncertified_decision_says_that_the_calendar_decided(store, stream, m
 
 @pytest.mark.parametrize("status", [None, *CertificateStatus])
 def test_the_certificate_is_explained_unless_it_is_certified(store, status):
+    store.set_meta({"policy": "test"})
     if status is not None:
         store.record(Commit(certificate=certificate(status)))
     made = explain(store, None, SCHEDULE, "IAH", now=NOW)

@@ -24,6 +24,7 @@ NOTHING_CAUGHT = (
     "power: of losses raised by 25 %, 0 % alarm in the first batch, 0 % within those followed (1 sham test)"
 )
 CALENDAR = "the calendar decides instead: a stream is retrained every 13 batches (life.fallback_every)"
+DEBT = "no alarm counts; under the policy mlma the debt decides, so trainings go on as before"
 FAILED = "NOT ARMED: the certificate of moderated failed after batch 41, it raises more false alarms than promised"
 PENDING = "moderated: certificate pending, 8,412 sham tests do not say enough yet; armed meanwhile"
 
@@ -32,7 +33,7 @@ PENDING = "moderated: certificate pending, 8,412 sham tests do not say enough ye
     ("changes", "lines"),
     [
         pytest.param({}, [VERDICT, LEVEL, POWER], id="certified"),
-        pytest.param({"status": CertificateStatus.FAILED}, [FAILED, CALENDAR, LEVEL, POWER], id="failed"),
+        pytest.param({"status": CertificateStatus.FAILED}, [FAILED, DEBT, LEVEL, POWER], id="failed"),
         pytest.param({"status": CertificateStatus.PENDING}, [PENDING, LEVEL, POWER], id="pending"),
         pytest.param({"power": NAN, "caught": NAN, "delay": NAN}, [VERDICT, LEVEL], id="no degraded stream"),
         pytest.param({"level": NAN, "level_low": NAN, "level_high": NAN}, [VERDICT, POWER], id="no healthy stream"),
@@ -60,9 +61,12 @@ def test_a_fleet_without_a_certificate_says_so():
 @pytest.mark.parametrize(
     ("policy", "every", "words"),
     [
-        ("mlma", 13, CALENDAR),
-        ("mlma", None, "the calendar decides instead: a stream is retrained every life.fallback_every batches"),
-        ("", 13, CALENDAR),
+        ("test", 13, CALENDAR),
+        ("test+pool", 13, CALENDAR),
+        ("test", None, "the calendar decides instead: a stream is retrained every life.fallback_every batches"),
+        ("mlma", 13, DEBT),
+        ("mlma-champion", 13, DEBT.replace("mlma", "mlma-champion")),
+        ("", 13, "no alarm counts"),
         ("never", 13, "no alarm counts; the policy never does not ask the test, so trainings go on as before"),
     ],
 )
