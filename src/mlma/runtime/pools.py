@@ -70,6 +70,7 @@ class Pools:
         """Add pools for born streams."""
         more = n_streams - len(self.seating)
         self.seating.grow(n_streams)
+        self.worth = np.concatenate([self.worth, np.full(more, USUAL)])
         new = pool.Record.empty(more, self._n_seats)
         self.record = pool.Record(np.vstack([self.record.mean, new.mean]), np.vstack([self.record.mass, new.mass]))
         self.account = self.account.grown(n_streams)
@@ -83,8 +84,9 @@ class Pools:
         return self.life.serve is not Serve.BLEND
 
     def weigh(self, streams: Sequence[Stream]) -> None:
-        """Look up the weights of born streams, known to the groups; those that are known here come first."""
-        self.worth = np.concatenate([self.worth, weights_of(streams[len(self.worth) :], self.life.weights)])
+        """Look up how much the losses of streams and groups count; before, all count as usual."""
+        if self.life.weights:
+            self.worth = weights_of(streams, self.life.weights)
         for group in self.groups.each:
             group.worth = float(self.worth[group.member].mean()) if group.member.any() else USUAL
 
