@@ -1,14 +1,18 @@
-"""What every test of the process shares: memory that is not searched for garbage, and one migrated database to copy."""
+"""What every test shares: how examples are drawn, memory that is set aside, and one migrated database to copy."""
 
 import gc
 import sqlite3
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
 from mlma.adapters import store_open
+
+settings.register_profile("mlma", deadline=None, derandomize=True)
+settings.load_profile("mlma")  # how long an example takes says nothing on a busy machine, and each run tries the same
 
 IN_MEMORY = "in memory"
 """What the store calls a private database."""
