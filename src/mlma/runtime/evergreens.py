@@ -22,7 +22,10 @@ from mlma.runtime.soundness import Marked
 log = structlog.get_logger(__name__)
 
 VALUES_AT_ONCE = 1_000_000
-"""Observations of the streams that learn together; their features are about forty times as many numbers."""
+"""Observations of the streams that learn a batch together."""
+
+PAST_AT_ONCE = 100_000
+"""The same where they learn a whole past: the features of all of it, about sixty times as many numbers, are kept."""
 
 
 @dataclass(slots=True)
@@ -99,7 +102,7 @@ class Evergreens:
         usable = self._fit_to_learn(stream_ids, start, end, lineup)
         old = None if known is None else self.members.grown(known, n)
         first_batch = max(0, (end - schedule.train_window) // schedule.batch)
-        size = max(1, VALUES_AT_ONCE // (end - start))
+        size = max(1, (VALUES_AT_ONCE if old is not None else PAST_AT_ONCE) // (end - start))
         parts = []
         for at in range(0, n, size):
             rows = np.arange(at, min(at + size, n))
@@ -109,10 +112,13 @@ class Evergreens:
                 batches = range(first_batch, batch + 1)
                 parts.append(self.members.started(y, start=start, batches=batches, usable=usable[rows]))
             else:
-                mine = Learned(**{k: v if k == "solved" else v[rows] for k, v in old.arrays().items()})
+                part = slice(at, at + len(rows))
+                mine = Learned(**{k: v if k == "solved" else v[part] for k, v in old.arrays().items()})
                 parts.append(self.members.updated(mine, y, start=start, batch=batch, usable=usable[rows]))
         if not parts:
             return self.members.nothing(0)
+        if len(parts) == 1:
+            return parts[0]
         arrays = [part.arrays() for part in parts]
         joined = {k: np.concatenate([part[k] for part in arrays]) for k in arrays[0] if k != "solved"}
         return Learned(**joined, solved=arrays[0]["solved"])

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mlma.core.blocks import Bools, Floats
+from mlma.core.blocks import Bools, Floats, Ints
 
 TINY_SD = 1e-7
 """Standard deviation below which a feature counts as constant."""
@@ -11,8 +11,8 @@ TINY_SD = 1e-7
 RELATIVE_PENALTY = 1e-9
 """Of a standardised product; keeps a system of equal features solvable."""
 
-SYSTEMS_AT_ONCE = 128
-"""Systems that are solved together: their numbers fit into the cache."""
+SYSTEMS_AT_ONCE = 96
+"""Systems that are added to, or solved, together: their numbers fit into the cache."""
 
 
 def rows_of(features: Floats, y: Floats, usable: Bools) -> Floats:
@@ -43,6 +43,41 @@ def rows_of(features: Floats, y: Floats, usable: Bools) -> Floats:
 def sums(rows: Floats, weight: Floats) -> Floats:
     """Weighted sums of products, shape (streams, p + 2, p + 2), of rows (streams, n, p + 2), weights (streams, n)."""
     made: Floats = np.matmul((rows * weight[:, :, None]).transpose(0, 2, 1), rows)
+    return made
+
+
+def accumulated(total: NDArray[np.float32], rows: Floats, group: Ints, *, decay: float) -> NDArray[np.float32]:
+    """Sums of products by group after some more rows, the sums before them forgotten at a rate.
+
+    Parameters
+    ----------
+    total
+        Shape (streams, groups, p + 2, p + 2).
+    rows
+        Shape (streams, n, p + 2), of `rows_of`.
+    group
+        Shape (n,), group of each row.
+    decay
+        Weight of ``total``.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Shape of ``total``.
+    """
+    made = np.empty_like(total)
+    count = np.bincount(group, minlength=total.shape[1])
+    begin, order = np.cumsum(count) - count, np.argsort(group, kind="stable")
+    alike = [(int(n), np.flatnonzero(count == n)) for n in np.unique(count[count > 0])]
+    size = max(1, SYSTEMS_AT_ONCE // max(1, total.shape[1]))
+    for at in range(0, len(total), size):
+        part = slice(at, at + size)
+        np.multiply(total[part], np.float32(decay), out=made[part])
+        for n, groups in alike:  # all groups with as many rows at once
+            mine = rows[part][:, order[begin[groups][:, None] + np.arange(n)]]
+            wide = mine.transpose(0, 1, 3, 2)
+            added = wide * mine if n == 1 else np.matmul(wide, mine)
+            made[part, groups if len(groups) < len(count) else slice(None)] += added.astype(np.float32)
     return made
 
 
@@ -78,15 +113,15 @@ def _solved(total: Floats, penalty: float, n_rows: Floats) -> Floats:
     enough = (mass > 0) & (n_rows >= 2)
     share = 1.0 / np.where(enough, mass, 1.0)
     mean = total[:, 0, 1:] * share[:, None]
-    spread = total[:, 1:, 1:] * share[:, None, None]
-    spread -= mean[:, :, None] * mean[:, None, :]
-    variance = np.einsum("nii->ni", spread)[:, :p]
+    system = total[:, 1:-1, 1:-1] * share[:, None, None]
+    system -= mean[:, :p, None] * mean[:, None, :p]
+    variance = np.einsum("nii->ni", system).copy()
     usable = variance > TINY_SD**2
     per_sd = np.where(usable, 1.0 / np.sqrt(np.where(usable, variance, 1.0)), 0.0)
-    system = spread[:, :p, :p] * per_sd[:, :, None]
+    system *= per_sd[:, :, None]  # in place: the numbers stay in the cache
     system *= per_sd[:, None, :]
     np.einsum("nii->ni", system)[:] += (penalty / np.maximum(n_rows, 1.0) + RELATIVE_PENALTY)[:, None]
-    target = spread[:, :p, p] * per_sd
+    target = (total[:, 1:-1, -1] * share[:, None] - mean[:, :p] * mean[:, p:]) * per_sd
     beta = np.linalg.solve(system, target[:, :, None])[:, :, 0] * per_sd
     intercept = mean[:, p] - (mean[:, :p] * beta).sum(axis=1)
     made = np.concatenate([intercept[:, None], beta], axis=1)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mlma.core.blocks import Bools, Floats
 from mlma.core.settings import Evergreen
 from mlma.models.evergreen import gram
-from mlma.models.evergreen.design import Design, Designer, bounds, cleaned
+from mlma.models.evergreen.design import Designer, bounds, cleaned
+from mlma.models.evergreen.lessons import Lesson, in_units, log_features, slot_features
 
 LOG_PENALTY = 1.0
 SLOT_PENALTY = 3.0
@@ -114,67 +115,87 @@ class Members:
         y
             Shape (S, T), values by slot from ``start`` to the end of the last batch.
         batches
-            To learn from, in order.
+            To learn from, one after the other without a gap.
         usable
             Shape (S, T): slots that may be learned from.
         """
         order = list(batches)
         known = replace(self.nothing(len(y)), limits=bounds(y))
-        for _ in range(SWEEPS):
-            fresh = self.nothing(len(y))
-            known = replace(fresh, limits=known.limits, unit=known.unit, log_solution=known.log_solution)
-            solution = known.log_solution
-            for batch in order:
-                known = replace(known, log_solution=solution)  # that of the pass before weighs every row
-                known = self._accumulated(known, y, start, batch, usable)
-            known = self._solved(known, order[-1] if order else 0, by_slot=True)
-        return known
+        if not order:
+            return self._solved(known, 0, by_slot=True)
+        first, last = self.designer.schedule.first_slot(order[0]), self.designer.schedule.origin_after(order[-1])
+        clean = cleaned(y[:, : last - start], known.limits)
+        for batch in order:
+            known = self._with_units(known, clean, start, batch)
+        lesson = self._lesson(
+            clean, start=start, first=first, last=last, usable=usable[:, first - start : last - start]
+        )
+        if Evergreen.LAD in self.families:
+            rows, nothing = lesson.log_rows(), known
+            for _ in range(SWEEPS):  # the solution of the pass before weighs every row
+                fresh = replace(nothing, log_solution=known.log_solution)
+                known = self._log_taught(fresh, rows, lesson.fit, len(order))
+                known = replace(known, log_solution=_log_solved(known))
+        for part in lesson.split(len(order)):
+            known = self._slot_taught(known, part)
+        return self._solved(known, order[-1], by_slot=True)
 
     def updated(self, known: Learned, y: Floats, *, start: int, batch: int, usable: Bools) -> Learned:
         """Learn from one more batch; ``y`` reaches back a train window from its end, or further."""
-        window = self.designer.schedule.train_window
+        schedule, window = self.designer.schedule, self.designer.schedule.train_window
         is_new = np.isinf(known.limits).any(axis=1, keepdims=True)  # born since: its first values teach already
         if is_new.any():
             known = replace(known, limits=np.where(is_new, bounds(y[:, -window:]), known.limits))
-        known = self._solved(self._accumulated(known, y, start, batch, usable), batch, by_slot=False)
+        first, last = schedule.first_slot(batch), schedule.origin_after(batch)
+        begin = max(start, first - self.designer.lookback)
+        clean = cleaned(y[:, begin - start : last - start], known.limits)
+        known = self._with_units(known, clean, begin, batch)
+        lesson = self._lesson(
+            clean, start=begin, first=first, last=last, usable=usable[:, first - start : last - start]
+        )
+        if Evergreen.LAD in self.families:
+            known = self._log_taught(known, lesson.log_rows(), lesson.fit, 1)
+        known = self._slot_taught(known, lesson)
+        known = self._solved(known, batch, by_slot=False)
         return replace(known, limits=bounds(y[:, -window:])) if known.solved[0] == batch else known
 
-    def _accumulated(self, known: Learned, y: Floats, start: int, batch: int, usable: Bools) -> Learned:
+    def _with_units(self, known: Learned, clean: Floats, start: int, batch: int) -> Learned:
+        """Fix the units of streams without one by what a batch and the time before it show."""
         schedule = self.designer.schedule
-        first, last = schedule.first_slot(batch), schedule.origin_after(batch)
-        clean = cleaned(y[:, max(0, first - self.designer.lookback - start) : last - start], known.limits)
-        design = self.designer.build(clean, start=last - clean.shape[1], first=first, last=last)
-        target = clean[:, clean.shape[1] - (last - first) :]
-        fit = usable[:, first - start : last - start] & np.isfinite(target) & design.usable
-        known = replace(known, unit=_units(known.unit, clean))
-        target = np.nan_to_num(target)
-        if Evergreen.LAD in self.families:
-            known = self._log_accumulated(known, design, target, fit)
-        if Evergreen.SLOT_RIDGE in self.families:
-            known = self._slot_accumulated(known, design, target, fit)
-        return known
+        if not np.isnan(known.unit[:, 1]).any():
+            return known
+        begin = max(start, schedule.first_slot(batch) - self.designer.lookback)
+        return replace(known, unit=_units(known.unit, clean[:, begin - start : schedule.origin_after(batch) - start]))
 
-    def _log_accumulated(self, known: Learned, design: Design, target: Floats, fit: Bools) -> Learned:
-        features, outcome = _log_features(design), np.log1p(np.maximum(target, 0.0))
-        weight = _row_weights(outcome - gram.applied(known.log_solution, features), fit)
-        added = gram.sums(gram.rows_of(features, outcome, fit), weight)
-        return replace(
-            known,
-            log_sums=self._decay**2 * known.log_sums + added,  # half the half-life: twice as fast
-            log_rows=self._decay**2 * known.log_rows + fit.sum(axis=1),
-        )
+    def _lesson(self, clean: Floats, *, start: int, first: int, last: int, usable: Bools) -> Lesson:
+        design = self.designer.build(clean, start=start, first=first, last=last)
+        target = clean[:, first - start : last - start]
+        return Lesson(design=design, target=np.nan_to_num(target), fit=usable & np.isfinite(target) & design.usable)
 
-    def _slot_accumulated(self, known: Learned, design: Design, target: Floats, fit: Bools) -> Learned:
-        rows = gram.rows_of(_slot_features(design, known.unit), _scaled(target, known.unit), fit)
-        sums = known.slot_sums * np.float32(self._decay)
-        for group in range(self.designer.n_groups):
-            mine = rows[:, design.group == group]
-            sums[:, group] += np.matmul(mine.transpose(0, 2, 1), mine).astype(np.float32)
-        return replace(known, slot_sums=sums)
+    def _log_taught(self, known: Learned, rows: Floats, fit: Bools, n_batches: int) -> Learned:
+        """Add the sums of some batches, whose rows (see `Lesson.log_rows`) are all weighed by one solution."""
+        n, n_slots = len(rows), rows.shape[1] // n_batches
+        residual = rows[:, :, -1] - gram.applied(known.log_solution, rows[:, :, 1:-1])
+        weight = _row_weights(residual.reshape(-1, n_slots), fit.reshape(-1, n_slots))
+        added = gram.sums(rows.reshape(-1, n_slots, rows.shape[2]), weight)
+        added = added.reshape(n, n_batches, *added.shape[1:])
+        n_fit = fit.reshape(n, n_batches, n_slots).sum(axis=2)
+        decay = self._decay**2  # half the half-life: twice as fast
+        sums, total = known.log_sums, known.log_rows
+        for j in range(n_batches):
+            sums, total = decay * sums + added[:, j], decay * total + n_fit[:, j]
+        return replace(known, log_sums=sums, log_rows=total)
+
+    def _slot_taught(self, known: Learned, lesson: Lesson) -> Learned:
+        """Add the sums of one batch."""
+        if Evergreen.SLOT_RIDGE not in self.families:
+            return known
+        features = slot_features(lesson.design, known.unit)
+        rows = gram.rows_of(features, in_units(lesson.target, known.unit), lesson.fit)
+        return replace(known, slot_sums=gram.accumulated(known.slot_sums, rows, lesson.design.group, decay=self._decay))
 
     def _solved(self, known: Learned, batch: int, *, by_slot: bool) -> Learned:
-        log_solution = gram.solved(known.log_sums, penalty=LOG_PENALTY, n_rows=known.log_rows)
-        known = replace(known, log_solution=log_solution)
+        known = replace(known, log_solution=_log_solved(known))
         schedule = self.designer.schedule
         due = (batch - known.solved[0]) * schedule.batch * SOLVES_PER_WINDOW >= schedule.train_window
         if not (by_slot or due):
@@ -213,23 +234,21 @@ class Members:
             if family is Evergreen.MEDIAN:
                 made.append(self.designer.same_slots(clean, start=start, first=first, last=last))
             elif family is Evergreen.LAD:
-                logs = gram.applied(log_solution, _log_features(design))
+                logs = gram.applied(log_solution, log_features(design))
                 made.append(np.where(design.usable, np.expm1(np.minimum(logs, MAX_LOG)), np.nan))
             else:
                 solution = slot.reshape(len(y), self.designer.n_groups, -1)[:, design.group]
-                scaled = gram.applied(solution, _slot_features(design, unit))
+                scaled = gram.applied(solution, slot_features(design, unit))
                 made.append(np.where(design.usable, unit[:, :1] + unit[:, 1:] * scaled, np.nan))
         return np.stack([_within(forecast, limits) for forecast in made], axis=1)
 
 
+def _log_solved(known: Learned) -> Floats:
+    return gram.solved(known.log_sums, penalty=LOG_PENALTY, n_rows=known.log_rows)
+
+
 def _within(values: Floats, limits: Floats) -> Floats:
     return np.clip(values, limits[:, :1], limits[:, 1:])
-
-
-def _scaled(values: Floats, unit: Floats) -> Floats:
-    shape = (-1,) + (1,) * (values.ndim - 1)
-    scale = np.where(np.isfinite(unit[:, 1]), unit[:, 1], 1.0).reshape(shape)
-    return (values - unit[:, 0].reshape(shape)) / scale
 
 
 def _units(unit: Floats, y: Floats) -> Floats:
@@ -243,18 +262,6 @@ def _units(unit: Floats, y: Floats) -> Floats:
     spread = np.sqrt(np.where(fit, (y - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(n, 1))
     scale = np.where(spread > 0, spread, np.where(mean != 0, np.abs(mean), 1.0))
     return np.where(new[:, None], np.stack([mean, scale], axis=1), unit)
-
-
-def _log_features(design: Design) -> Floats:
-    logs = np.log1p(np.maximum(design.numeric, 0.0))
-    calendar = np.broadcast_to(design.calendar, (*logs.shape[:2], design.calendar.shape[1]))
-    return np.concatenate([logs, calendar], axis=2)
-
-
-def _slot_features(design: Design, unit: Floats) -> Floats:
-    values = np.concatenate([design.numeric, design.origin], axis=2)
-    weekday = np.broadcast_to(design.weekday, (*values.shape[:2], design.weekday.shape[1]))
-    return np.concatenate([_scaled(values, unit), weekday], axis=2)
 
 
 def _row_weights(residual: Floats, fit: Bools) -> Floats:

@@ -1,0 +1,56 @@
+"""What a closed batch teaches: targets with their features, as the rows of the regressions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlma.core.blocks import Bools, Floats
+from mlma.models.evergreen import gram
+from mlma.models.evergreen.design import Design
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """Targets of consecutive batches, with their features."""
+
+    design: Design
+    target: Floats  # (S, targets), 0 where unknown
+    fit: Bools  # (S, targets), whether it may be learned from
+
+    def log_rows(self) -> Floats:
+        """Rows of the regression of logarithms, (S, targets, p + 2)."""
+        return gram.rows_of(log_features(self.design), np.log1p(np.maximum(self.target, 0.0)), self.fit)
+
+    def split(self, n: int) -> "Iterator[Lesson]":
+        """As many lessons of equal length, in order."""
+        size = self.target.shape[1] // n
+        for at in range(0, n * size, size):
+            part = slice(at, at + size)
+            design = Design(
+                numeric=self.design.numeric[:, part], origin=self.design.origin[:, part],
+                calendar=self.design.calendar[part], weekday=self.design.weekday[part],
+                group=self.design.group[part], usable=self.design.usable[:, part],
+            )  # fmt: skip
+            yield Lesson(design=design, target=self.target[:, part], fit=self.fit[:, part])
+
+
+def in_units(values: Floats, unit: Floats) -> Floats:
+    """Values (streams, ...) less the shift and over the scale of their streams, ``unit`` of shape (streams, 2)."""
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    scale = np.where(np.isfinite(unit[:, 1]), unit[:, 1], 1.0).reshape(shape)
+    return (values - unit[:, 0].reshape(shape)) / scale
+
+
+def log_features(design: Design) -> Floats:
+    """Features of the regression of logarithms, shape (streams, targets, p)."""
+    logs = np.log1p(np.maximum(design.numeric, 0.0))
+    calendar = np.broadcast_to(design.calendar, (*logs.shape[:2], design.calendar.shape[1]))
+    return np.concatenate([logs, calendar], axis=2)
+
+
+def slot_features(design: Design, unit: Floats) -> Floats:
+    """Features of the regressions by part of the day, shape (streams, targets, q)."""
+    values = np.concatenate([design.numeric, design.origin], axis=2)
+    weekday = np.broadcast_to(design.weekday, (*values.shape[:2], design.weekday.shape[1]))
+    return np.concatenate([in_units(values, unit), weekday], axis=2)
