@@ -105,6 +105,45 @@ class Features:
             X[:, :, j] = column
         return X
 
+    def chosen(self, y: Floats, *, start: int, row: Ints, slot: Ints) -> Floats:
+        """Features of some targets: what `build` gives for them, to the last bit, without building the others.
+
+        Parameters
+        ----------
+        y, start
+            As for `build`.
+        row, slot
+            Stream (row of ``y``) and slot of each target, shape (n,).
+
+        Returns
+        -------
+        Floats
+            Shape (n, len(names)).
+
+        Examples
+        --------
+        >>> from datetime import UTC, datetime, timedelta
+        >>> daily = Schedule(anchor=datetime(2001, 1, 1, tzinfo=UTC), frequency=timedelta(days=1),
+        ...                  horizon=1, batch=7, train_window=140)
+        >>> X = Features(daily).chosen(np.arange(40.0)[None], start=0, row=np.array([0]), slot=np.array([39]))
+        >>> float(X[0, 0]), X.shape == (1, len(Features(daily).names))
+        (38.0, True)
+        """
+        X = np.empty((len(slot), len(self.names)))
+        if not len(slot):
+            return X
+        horizon = self.schedule.horizon
+        first, last = int(slot.min()), int(slot.max()) + 1
+        lo = first // horizon * horizon - self.lookback
+        past = padded(y, start=start, lo=lo, hi=(last - 1) // horizon * horizon)
+        columns = [past[row, slot - lag - lo] for lag in self._lags]
+        columns.append(_mean_of(columns[:RECENT_DAYS]))
+        origin = slot // horizon - first // horizon
+        columns += [level[row, origin] for level in self._levels(past)]
+        for j, column in enumerate([*columns, *self._calendar(slot)]):
+            X[:, j] = column
+        return X
+
     def sizes(self, y: Floats, *, start: int, first: int, last: int) -> Floats:
         """Mean size of the values in the four weeks before the origin of every target, missing ones left out.
 

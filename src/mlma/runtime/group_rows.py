@@ -123,7 +123,6 @@ def _chosen(
     wanted: GroupRequest, ids: Ints, y: Floats, skipped: Bools, features: Features, *, start: int, first: int
 ) -> GroupRows:
     target = y[:, first - start :]
-    X = features.build(y, start=start, first=first, last=first + target.shape[1])
     scale = features.sizes(y, start=start, first=first, last=first + target.shape[1])
     usable = np.isfinite(target) & ~skipped & (scale > 0.0)
     slots = np.arange(first, first + target.shape[1])
@@ -134,11 +133,11 @@ def _chosen(
     column = picked.ravel()
     keep = usable[row, column]
     row, column = row[keep], column[keep]
-    mine = scale[row, column]
+    mine, X = scale[row, column], features.chosen(y, start=start, row=row, slot=slots[column])
     return GroupRows(
         stream_id=ids[row],
         slot=slots[column],
-        X=scaled(X[row, column], features.names, mine),
+        X=scaled(X, features.names, mine),
         y=target[row, column] / mine,
     )
 

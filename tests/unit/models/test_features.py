@@ -188,6 +188,21 @@ def test_what_else_is_in_memory_does_not_change_the_last_bit(data):
 
 
 @pytest.mark.parametrize("s", SCHEDULES, ids=IDS)
+def test_features_of_chosen_targets_are_those_of_all_to_the_last_bit(s):
+    rng = np.random.default_rng(4)
+    features = Features(s)
+    n = features.lookback + 5 * s.horizon
+    y = rng.normal(1e3, 1.0, size=(4, n))
+    y[rng.random(y.shape) < 0.2] = np.nan
+    first = n - 4 * s.horizon - 1
+    whole = features.build(y, start=-7, first=first, last=n)
+    stream, column = rng.integers(0, 4, 9), rng.integers(0, n - first, 9)
+    found = features.chosen(y, start=-7, row=stream, slot=first + column)
+    np.testing.assert_array_equal(found, whole[stream, column])
+    assert features.chosen(y, start=-7, row=stream[:0], slot=column[:0]).shape == (0, len(features.names))
+
+
+@pytest.mark.parametrize("s", SCHEDULES, ids=IDS)
 def test_lookback_is_what_the_targets_of_an_origin_need(s):
     features = Features(s)
     origin = 4 * features.lookback // s.horizon * s.horizon
