@@ -12,11 +12,15 @@ R = TypeVar("R")
 
 
 class PrivateStore(SqlStore):
-    """Overrides, open requests and open findings are read again after they were written, and not at every tick."""
+    """Cursor, overrides, open requests and open findings are read again after they were written, not at every tick."""
 
     def __init__(self) -> None:
         super().__init__("sqlite://", create=True)
         self._read: dict[str, list[object]] = {}
+
+    def cursor(self) -> int | None:
+        """The last closed batch, None before the first."""
+        return self._remembered("cursor", lambda: [super(PrivateStore, self).cursor()])[0]
 
     def overrides(self) -> list[Override]:
         """All overrides in order of id, ended ones included."""
@@ -37,8 +41,11 @@ class PrivateStore(SqlStore):
 
     def record(self, commit: Commit) -> None:
         """Make a commit true in one transaction. Raises StoreError."""
-        for name, changes in (("requests", commit.requests), ("findings", commit.findings)):
-            if changes:
+        is_closed = commit.cursor is not None
+        for name, is_changed in (
+            ("cursor", is_closed), ("requests", bool(commit.requests)), ("findings", bool(commit.findings)),
+        ):  # fmt: skip
+            if is_changed:
                 self._read.pop(name, None)
         super().record(commit)
 

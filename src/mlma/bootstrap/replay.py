@@ -139,6 +139,7 @@ def _tally(policy: "Policy", common: "EngineSettings", shared: "Shared", *, n_ba
         executor=executor,
         clock=shared.clock,
         checkpoints=NoCheckpoints(),
+        admitting=shared.admitting,
     )
     tally = Tally(name=str(policy), engine=engine)
     executor.told.append(tally.took)

@@ -7,11 +7,12 @@ transaction before it is acted on, so a crash anywhere repeats no decision and l
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 import structlog
 
-from mlma.core.admission import AdmissionState, admit
+from mlma.core.admission import AdmissionState, Admitted, admit
 from mlma.core.blocks import Floats, ObservationBlock
 from mlma.core.decisions import Reason, RejectReason, Role
 from mlma.core.errors import StoreError
@@ -45,9 +46,12 @@ class Engine(Control):
     ----------
     observe
         Called with each closed batch after it was recorded.
+    admitting
+        Called with the number of a file and what judges its rows; engines of one replay share the judgment.
     """
 
     observe: Callable[[Closed], None] | None = None
+    admitting: Callable[[int, Callable[[], Admitted]], Admitted] | None = None
     _seq: int = 0
     _center: Floats = field(default_factory=lambda: np.zeros(0))
     _scale: Floats = field(default_factory=lambda: np.zeros(0))
@@ -169,7 +173,8 @@ class Engine(Control):
         if rows.are_forecasts:
             return self._take_forecasts(rows, path=path, fingerprint=fingerprint)
         seq, now = self._seq + 1, self.clock.now()
-        admitted = admit(
+        judge = partial(
+            admit,
             rows,
             schedule=self.settings.schedule,
             streams=self.fleet.ids,
@@ -184,6 +189,7 @@ class Engine(Control):
             seq=seq,
             path=path,
         )
+        admitted = judge() if self.admitting is None else self.admitting(seq, judge)
         self._append(seq, admitted.block)
         is_late = admitted.block.slot < self.open_first()
         file = SourceFile(

@@ -204,19 +204,19 @@ class Pools:
 
     # what they weigh
 
-    def weights(self) -> Floats:
-        """Weights of the members from now on, shape (streams, seats)."""
+    def weights(self, relative: Floats | None = None) -> Floats:
+        """Weights of the members from now on, shape (streams, seats); from their relative losses if these are known."""
         if self.life.serve is not Serve.BLEND:
             made = np.zeros(self.record.mean.shape)
             made[np.arange(len(made)), self.seating.leader] = 1.0
             return made
-        return pool.shared_weights(self._relative(), n_fixed=self.n_fixed, eta=self.life.pool_eta)
+        relative = self._relative() if relative is None else relative
+        return pool.shared_weights(relative, n_fixed=self.n_fixed, eta=self.life.pool_eta)
 
-    def inner(self) -> Floats:
+    def inner(self, relative: Floats | None = None) -> Floats:
         """Weights within the trained versions and within the other members, shape (streams, seats)."""
-        made = pool.inner_weights(
-            self._relative(), n_fixed=self.n_fixed, eta=self.life.pool_eta, n_ageless=self.n_ageless
-        )
+        relative = self._relative() if relative is None else relative
+        made = pool.inner_weights(relative, n_fixed=self.n_fixed, eta=self.life.pool_eta, n_ageless=self.n_ageless)
         if self.life.serve is not Serve.BLEND:
             made[:, self.n_fixed :] = 0.0
             led = np.flatnonzero(self.seating.leader)
@@ -226,8 +226,10 @@ class Pools:
     def lineup(self) -> Lineup:
         """Who forecasts from now on."""
         shift, slope = solved(self.recalibration)
+        relative = self._relative()
         return Lineup(
-            weight=self.weights(), inner=self.inner(), shift=shift, slope=slope, versions=self.seating.versions,
+            weight=self.weights(relative), inner=self.inner(relative), shift=shift, slope=slope,
+            versions=self.seating.versions,
             groups=self.groups.seats(self.n_ageless),
         )  # fmt: skip
 

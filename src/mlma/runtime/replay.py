@@ -12,6 +12,7 @@ from datetime import datetime
 
 import numpy as np
 
+from mlma.core.admission import Admitted
 from mlma.core.errors import ArtifactError
 from mlma.core.rows import Rows
 from mlma.core.schedule import Schedule
@@ -192,6 +193,12 @@ class Shared:
         self.pool = TrainingPool(workers)
         self.memo = Memo()
         self.artifacts = ReplayArtifacts()
+
+    def admitting(self, seq: int, judge: Callable[[], Admitted]) -> Admitted:
+        """Rows of a file as the first policy judged them: all know the same streams and outcomes."""
+        made, spared = self.memo.once(("admitted", seq), judge)
+        self.memo.spared_cpu_s += spared
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

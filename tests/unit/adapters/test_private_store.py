@@ -56,6 +56,18 @@ def test_an_answer_is_remembered_until_it_changes(
         assert len(read(store)) == 1
 
 
+def test_the_cursor_is_read_again_after_a_batch_was_closed_and_only_then() -> None:
+    with PrivateStore() as store:
+        asked: list[str] = []
+        event.listen(store._engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        assert store.cursor() is None
+        find(store)
+        assert store.cursor() is None
+        assert sum("cursors" in statement for statement in asked) == 1
+        store.record(Commit(cursor=3))
+        assert store.cursor() == 3
+
+
 def test_what_is_done_with_an_answer_does_not_change_the_next_one() -> None:
     with PrivateStore() as store:
         freeze(store)

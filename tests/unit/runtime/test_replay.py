@@ -6,15 +6,17 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mlma import bootstrap
+from mlma.core.admission import admit
 from mlma.core.errors import ConfigError, MlmaError, SourceError
 from mlma.core.rows import NO_TIME, Rows
 from mlma.core.schedule import Schedule
-from mlma.runtime import replay_data
+from mlma.runtime import engine, replay_data
 from mlma.runtime.replay import ReplayArtifacts, ReplayProgress, TrainingPool
 from mlma.runtime.replay_data import ReplayRequest
 from mlma.runtime.serving import Memo
@@ -173,6 +175,18 @@ def test_what_follows_from_the_outcomes_is_found_once_and_its_time_is_told() -> 
     memo.clear()
     memo.once(("sum",), find)
     assert made["find"] == 2
+
+
+def test_rows_are_judged_once_for_all_policies(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[int] = []
+
+    def counted(*args: Any, **told: Any) -> Any:
+        judged.append(told["seq"])
+        return admit(*args, **told)
+
+    monkeypatch.setattr(engine, "admit", counted)
+    figures(clean, policies=("never", "calendar:2"))
+    assert len(judged) == len(set(judged)) > 1
 
 
 def test_models_that_nobody_serves_are_forgotten() -> None:
