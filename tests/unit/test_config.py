@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from mlma.config import Settings, load
 from mlma.config.hook import HookSection
-from mlma.config.loop import AdmissionSection, LifeSection, ModelSection, TestingSection
+from mlma.config.life import LifeSection
+from mlma.config.loop import AdmissionSection, ModelSection, TestingSection
 from mlma.core import policy
 from mlma.core.durations import format_duration, parse_duration
 from mlma.core.errors import ConfigError

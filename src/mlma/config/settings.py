@@ -8,7 +8,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mlma.config.fields import Count, Cron, PolicyText, Section, Zone
-from mlma.config.loop import AdmissionSection, LifeSection, ModelSection, ScheduleSection, TestingSection
+from mlma.config.life import LifeSection
+from mlma.config.loop import AdmissionSection, ModelSection, ScheduleSection, TestingSection
 from mlma.core.durations import format_duration
 from mlma.core.hooks import HookKind
 from mlma.core.settings import EXTERNAL

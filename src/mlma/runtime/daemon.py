@@ -21,9 +21,10 @@ from mlma.core.records import Lease, SourceFile
 from mlma.core.rows import Rows
 from mlma.runtime import digests
 from mlma.runtime.closing import Closed
-from mlma.runtime.engine import Engine, refuse
+from mlma.runtime.engine import Engine
 from mlma.runtime.findings import OpenFindings
 from mlma.runtime.ports import Clock, Commit, ControlStore, Notifier
+from mlma.runtime.refusals import refuse
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,6 @@ transaction before it is acted on, so a crash anywhere repeats no decision and l
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 
 import numpy as np
@@ -14,12 +13,11 @@ import structlog
 
 from mlma.core.admission import AdmissionState, Admitted, admit
 from mlma.core.blocks import Floats, ObservationBlock
-from mlma.core.decisions import Reason, RejectReason, Role
 from mlma.core.errors import StoreError
-from mlma.core.records import Effect, Finding, Rejected, Serving, SourceFile, Version
+from mlma.core.records import Effect, SourceFile
 from mlma.core.rows import Rows
 from mlma.core.settings import Serve
-from mlma.runtime import arriving, closing, monitoring
+from mlma.runtime import arriving, closing, monitoring, opening_pools, refusals
 from mlma.runtime import fleet as fleets
 from mlma.runtime.closing import Closed
 from mlma.runtime.control import Control
@@ -27,8 +25,7 @@ from mlma.runtime.findings import OpenFindings
 from mlma.runtime.groups import groups_of
 from mlma.runtime.orders import Orders
 from mlma.runtime.pool_members import evergreens, n_seats, recalibrates
-from mlma.runtime.pools import Pools
-from mlma.runtime.ports import Commit, ControlStore
+from mlma.runtime.ports import Commit
 from mlma.runtime.shard_parts import Position, ShardSpec
 from mlma.runtime.trainings import Trainings
 
@@ -62,8 +59,8 @@ class Engine(Control):
         """Take up where the store stands: rebuild the fleet, make the shards and bring them to the cursor."""
         schedule = self.settings.schedule
         self.fleet = fleets.load(self.store)
-        self.pools = self._opened_pools()
-        self._seq = last_seq(self.store)
+        self.pools = opening_pools.opened(self)
+        self._seq = refusals.last_seq(self.store)
         self.history.discard_observations_after(self._seq)
         cursor = self.store.cursor()
         first = -(-self.settings.life.warmup // schedule.batch) - 1
@@ -87,55 +84,6 @@ class Engine(Control):
         self.sync()
         self._measure_scales()
         self.monitor = monitoring.opened(self)
-
-    def _opened_pools(self) -> Pools:
-        """Pools as they were recorded after the last closed batch, and who came since."""
-        pools, cursor = Pools(self.settings.life), self.store.cursor()
-        pools.grow(self.fleet.n_streams)
-        pools.groups.grow(self.fleet.streams)
-        pools.weigh(self.fleet.streams)
-        block = None if cursor is None else self.history.pool(cursor)
-        opened = -1 if cursor is None else self.settings.schedule.origin_after(cursor)
-        servings = self.store.servings()
-        if block is not None:
-            leaders = {serving.stream_id: serving.version_id for serving in servings if serving.origin < opened}
-            pools.restore(block, self.fleet.versions, leaders)
-            pools.paid(np.flatnonzero(self.fleet.trained == cursor).tolist())
-        if len(pools.groups):
-            columns = {} if block is None else block.account
-            pools.groups.restore(columns, self.store.group_trainings(), -1 if cursor is None else cursor)
-        joined: list[tuple[datetime, int, Version | Serving]] = [
-            (version.trained_at, 1, version)
-            for version in self.store.versions()
-            if version.role is Role.CHALLENGER and version.id not in self._waiting_ids() and version.batch == cursor
-        ]
-        # Who was recalled as the batch was closed led before those came who were trained then.
-        led: list[tuple[datetime, int, Version | Serving]] = [
-            (serving.at, 0 if serving.reason is Reason.DID_BETTER else 2, serving)
-            for serving in servings
-            if block is None or serving.origin >= opened
-        ]
-        for _, _, came in sorted([*joined, *led], key=lambda entry: entry[:2]):
-            if isinstance(came, Version):
-                pools.join(came)
-                continue
-            if came.reason is Reason.BACK_TO_TIME:
-                pools.leave(came.stream_id, self._taken_back(pools, came.stream_id))
-            pools.lead(self.fleet.versions[came.version_id])
-        for stream_id, line in self.fleet.lines.items():
-            seated = [sits.version_id for sits in pools.seating.of(stream_id).values()]
-            taken_back = [name for name in seated if self.fleet.versions[name].role is Role.FORMER and name not in line]
-            pools.leave(stream_id, taken_back + self._taken_back(pools, stream_id))
-        return pools
-
-    def _taken_back(self, pools: Pools, stream_id: int) -> list[str]:
-        """Versions in a pool that came after the time to which an engineer went back."""
-        seated = [sits.version_id for sits in pools.seating.of(stream_id).values()]
-        return [name for name in seated if self.fleet.versions[name].role is Role.TAKEN_BACK]
-
-    def _waiting_ids(self) -> set[str]:
-        """Candidates that an override keeps from serving."""
-        return {decision.version_id for decision in self.fleet.waiting.values()}
 
     def _others(self) -> str:
         """Who serves when a version fails."""
@@ -228,7 +176,7 @@ class Engine(Control):
 
     def refuse(self, *, path: str, fingerprint: str, error: str) -> None:
         """Record a file that cannot be read as a whole, so that it is reported once and not read again."""
-        self._seq = refuse(self.store, self.clock.now(), path=path, fingerprint=fingerprint, error=error)
+        self._seq = refusals.refuse(self.store, self.clock.now(), path=path, fingerprint=fingerprint, error=error)
 
     def _append(self, seq: int, block: ObservationBlock) -> None:
         home = block.stream_id % self.executor.n_shards
@@ -327,25 +275,3 @@ class Engine(Control):
         ]
         if findings:
             self.store.record(Commit(findings=findings))
-
-
-def refuse(store: ControlStore, now: datetime, *, path: str, fingerprint: str, error: str) -> int:
-    """Record a file that cannot be read as a whole; returns its number."""
-    seq = last_seq(store) + 1
-    file = SourceFile(
-        seq=seq, path=path, fingerprint=fingerprint, n_rows=0, n_admitted=0, n_rejected=0, n_late=0, error=error,
-        taken_at=now,
-    )  # fmt: skip
-    finding = Finding(kind="source_failed", subject=path, message=error, first_at=now, last_at=now)
-    rejected = Rejected(
-        seq=seq, path=path, stream="", reason=RejectReason.UNREADABLE, count=1, row=0, field="file", value="",
-        expected=error,
-    )  # fmt: skip
-    store.record(Commit(file=file, rejected=[rejected], findings=[finding]))
-    return seq
-
-
-def last_seq(store: ControlStore) -> int:
-    """Number of the last recorded file, 0 before the first."""
-    files = store.files(limit=1)
-    return files[-1].seq if files else 0
