@@ -26,9 +26,7 @@ def opened(control: Control) -> Pools:
     if len(pools.groups):
         columns = {} if block is None else block.account
         pools.groups.restore(columns, control.store.group_trainings(), -1 if cursor is None else cursor)
-    waiting = {
-        decision.version_id for decision in control.fleet.waiting.values()
-    }  # an override holds them
+    waiting = {decision.version_id for decision in control.fleet.waiting.values()}  # an override holds them
     joined: list[tuple[datetime, int, Version | Serving]] = [
         (version.trained_at, 1, version)
         for version in control.store.versions()
