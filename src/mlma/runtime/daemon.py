@@ -122,8 +122,8 @@ class Daemon:
                 log.info("daemon_stopped", holder=self._holder)
 
     def _is_training(self) -> bool:
-        """Whether a training is under way, here or elsewhere."""
-        return self._engine is not None and bool(self._engine.fleet.effects)
+        """Whether a training is under way, of a stream or a group, here or elsewhere."""
+        return self._engine is not None and self._engine.trainings.is_pending
 
     def _require_healthy(self) -> None:
         if self._failing:

@@ -18,15 +18,28 @@ from mlma.adapters.artifacts import MemoryArtifacts
 from mlma.adapters.checkpoints import NoCheckpoints
 from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
+from mlma.core.decisions import EffectStatus
 from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError, StoreError
 from mlma.core.records import Lease
 from mlma.core.rows import NO_TIME, Rows
+from mlma.core.settings import Evergreen, GroupSettings, ModelSettings, Serve
 from mlma.runtime.control import EngineSettings
 from mlma.runtime.daemon import Daemon, DaemonSettings
 from mlma.runtime.engine import Engine
 from mlma.runtime.executors import InlineExecutor
 from mlma.runtime.replay import VirtualClock
-from tests.unit.runtime.memory_fleet import ANCHOR, DAY, HOURS, WARM_DAYS, demand, outcome, rows_of, settings_for
+from mlma.runtime.training import GroupJob, TrainingJob, TrainingOutcome
+from tests.unit.runtime.memory_fleet import (
+    ANCHOR,
+    DAY,
+    HOURS,
+    TINY,
+    WARM_DAYS,
+    demand,
+    outcome,
+    rows_of,
+    settings_for,
+)  # fmt: skip
 
 DAYS = 46
 START = ANCHOR + DAYS * DAY
@@ -109,6 +122,7 @@ class Stand:
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(START))
     history: MemoryHistory = field(default_factory=MemoryHistory)
     artifacts: MemoryArtifacts = field(default_factory=MemoryArtifacts)
+    executor: Callable[[], InlineExecutor] = InlineExecutor
     engines: int = 0
     store: Any = field(init=False)
 
@@ -126,7 +140,7 @@ class Stand:
         self.engines += 1
         engine = Engine(
             settings=self.settings, store=self.store, history=self.history, artifacts=self.artifacts,
-            executor=InlineExecutor(), clock=self.clock, checkpoints=NoCheckpoints(),
+            executor=self.executor(), clock=self.clock, checkpoints=NoCheckpoints(),
         )  # fmt: skip
         engine.open()
         return engine
@@ -194,6 +208,42 @@ def test_a_changed_file_is_taken_again(stand: Stand) -> None:
     stand.source.files[-1].fingerprint = "2"
     stand.daemon().run(once=True)
     assert [file.path for file in stand.store.files()].count("day-044") == 2
+
+
+class LateGroups(InlineExecutor):
+    """A worker that answers about groups only when it is asked the fourth time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[tuple[int, GroupJob]] = []
+
+    def submit(self, job: TrainingJob | GroupJob) -> None:
+        if isinstance(job, GroupJob):
+            self._waiting.append((3, job))
+        else:
+            super().submit(job)
+
+    def collect(self, *, wait: bool) -> list[TrainingOutcome]:
+        late, self._waiting = self._waiting, []
+        for left, job in late:
+            if left:
+                self._waiting.append((left - 1, job))
+            else:
+                super().submit(job)
+        return super().collect(wait=wait)
+
+
+def test_once_waits_for_the_training_of_a_group(tmp_path: Path) -> None:
+    group = GroupSettings(min_streams=1, rows=300, model=ModelSettings(name=TINY))
+    pool: dict[str, object] = {"serve": Serve.BLEND, "proof": False, "evergreen": (Evergreen.MEDIAN,)}
+    settings = settings_for(wanted="calendar:2", life=pool | {"groups": (group,), "cooldown": 0})
+    stand = Stand(tmp_path, settings=settings, executor=LateGroups)
+    stand.drop_all()
+    stand.daemon().run(once=True)
+    assert stand.store.cursor() == DAYS - 1  # every batch was closed, though nobody but the group was trained in some
+    assert {one.status for one in stand.store.group_trainings()} == {EffectStatus.DONE}
+    assert len(stand.store.group_trainings()) > 1
+    stand.store.close()
 
 
 def test_an_unreadable_file_is_recorded_once_and_the_rest_goes_on(stand: Stand, logged: list[Any]) -> None:
