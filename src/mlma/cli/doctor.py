@@ -10,6 +10,7 @@ from mlma.cli.output import Exit, print_json, say
 from mlma.core.errors import MlmaError
 
 if TYPE_CHECKING:
+    from mlma.config import Settings
     from mlma.runtime.doctor import Check
 
 
@@ -23,7 +24,8 @@ def doctor(state: StateOption = STATE, config: ConfigOption = None, as_json: Jso
     from mlma import bootstrap
     from mlma.runtime import doctor as checks
 
-    found = [*checks.check_installation(), *_config(config)]
+    wanted, said = _config(config)
+    found = [*checks.check_installation(), *said]
     try:
         opened = bootstrap.open_state(state)
     except MlmaError as error:
@@ -33,6 +35,8 @@ def doctor(state: StateOption = STATE, config: ConfigOption = None, as_json: Jso
             found += checks.check_state(
                 opened.path, opened.store, opened.history, opened.schedule, bootstrap.clock().now()
             )
+            if wanted is not None:
+                found += checks.check_selections(opened.store.streams(), wanted.life.to_core(wanted.schedule))
         finally:
             opened.close()
     found += checks.check_machine(state)
@@ -47,7 +51,8 @@ def doctor(state: StateOption = STATE, config: ConfigOption = None, as_json: Jso
         raise typer.Exit(Exit.NO)
 
 
-def _config(path: Path | None) -> "list[Check]":
+def _config(path: Path | None) -> "tuple[Settings | None, list[Check]]":
+    """Settings, None where they cannot be read, and what there is to say about them."""
     from mlma.runtime.doctor import Check
     from mlma.runtime.doctor_hook import check_hook
 
@@ -56,5 +61,5 @@ def _config(path: Path | None) -> "list[Check]":
         found = settings(path)
     except MlmaError as error:
         remedy = f"correct {where}, then: mlma config check"
-        return [Check(name="settings", ok=False, message=str(error), remedy=remedy)]
-    return [Check(name="settings", ok=True, message=where), *check_hook(found.model.hook.to_core())]
+        return None, [Check(name="settings", ok=False, message=str(error), remedy=remedy)]
+    return found, [Check(name="settings", ok=True, message=where), *check_hook(found.model.hook.to_core())]

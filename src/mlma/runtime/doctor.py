@@ -13,13 +13,16 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
+from mlma.core import selection
 from mlma.core.decisions import Role
 from mlma.core.errors import StoreError
-from mlma.core.records import GroupTraining, Version
+from mlma.core.records import GroupTraining, Stream, Version
 from mlma.core.schedule import Schedule
+from mlma.core.settings import LifeSettings
 from mlma.runtime.answers import listed
 from mlma.runtime.explain import n_shards
 from mlma.runtime.group_view import member_of, serving_of
+from mlma.runtime.groups import groups_of
 from mlma.runtime.overview import daemon_view
 from mlma.runtime.ports import ControlStore, History
 
@@ -115,6 +118,18 @@ def check_state(
         _history(history, n_shards(store.meta()) if schedule else 0),
         _left_over(path),
         _findings(store),
+    ]
+
+
+def check_selections(streams: Sequence[Stream], life: LifeSettings) -> list[Check]:
+    """Weights and groups of the settings that mean no stream of a state."""
+    wanted = [("life.weights", rule.select) for rule in life.weights]
+    wanted += [("life.groups", group.select) for group in groups_of(life)]
+    remedy = "correct the selection; a label needs its column in source.label_columns before its stream is born"
+    return [
+        Check(name=key, ok=False, message=f"{text!r} matches none of {len(streams):,} streams", remedy=remedy)
+        for key, text in wanted
+        if streams and not selection.parse(text).select(streams)
     ]
 
 

@@ -111,7 +111,8 @@ def training_words(pools: PoolStatus) -> str:
     ...                           pending={"debt": 2, "requested": 1}, waiting={"budget": 4}))
     '3 trainings pending (2 debt, 1 requested), 4 waiting (4 budget); price of one 0.30'
     """
-    pending = f"{sum(pools.pending.values()):,} trainings pending{_counted(pools.pending)}"
+    n = sum(pools.pending.values())
+    pending = f"{n:,} training{'' if n == 1 else 's'} pending{_counted(pools.pending)}"
     waiting = f", {sum(pools.waiting.values()):,} waiting{_counted(pools.waiting)}" if pools.waiting else ""
     price = "" if math.isnan(pools.price) else f"; price of one {pools.price:.2f}"
     return pending + waiting + price

@@ -326,7 +326,7 @@ def test_status_says_who_serves_and_what_is_pending(
     assert line_of(said, "serving").split("  ")[-1].strip() == (
         "blend of the pool; 5 trained versions in use; median weight 35 % versions, 65 % evergreen members"
     )
-    assert "6 trained; 1 trainings pending (1 requested), 1 waiting (1 frozen); price of one 0.30" in said
+    assert "6 trained; 1 training pending (1 requested), 1 waiting (1 frozen); price of one 0.30" in said
     found = as_json("status")["pools"]
     assert (found["n_in_use"], found["pending"], found["waiting"]) == (5, {"requested": 1}, {"frozen": 1})
 

@@ -18,7 +18,7 @@ def test_status_fits_one_screen_and_names_what_matters(mlma):
     for words in (
         "not running", "4: 4 served by a champion", "6 closed, up to 2001-03-07 00:00", "1 alarms", "1 frozen",
         "1 freeze", "1 open requests", "stream_silent", "12 quarantined", "12 not_a_number", "ATL (12)",
-        "day1.csv (12)", "1 trainings pending",
+        "day1.csv (12)", "1 training pending",
     ):  # fmt: skip
         assert words in result.output
     assert len(result.output.splitlines()) <= 27

@@ -14,9 +14,10 @@ from mlma.adapters.store import SqlStore
 from mlma.core.blocks import LossBlock
 from mlma.core.commit import Commit
 from mlma.core.decisions import Role
-from mlma.core.records import Finding, Lease, Version
+from mlma.core.records import Finding, Lease, Stream, Version
 from mlma.core.schedule import Schedule
-from mlma.runtime.doctor import check_installation, check_machine, check_state, missing_state
+from mlma.core.settings import GroupSettings, LifeSettings, StreamWeight
+from mlma.runtime.doctor import check_installation, check_machine, check_selections, check_state, missing_state
 
 NOW = datetime(2001, 3, 6, tzinfo=UTC)
 SCHEDULE = Schedule(anchor=NOW, frequency=timedelta(hours=1), horizon=24, batch=24, train_window=24)
@@ -129,3 +130,24 @@ def test_folders_of_dead_processes_are_left_over_and_those_of_living_ones_are_no
     _, folders = check_machine(tmp_path, tmp_path)
     assert not folders.ok
     assert "mlma-ray-999999999-b" in folders.remedy
+
+
+@pytest.mark.parametrize(
+    ("weights", "groups", "found"),
+    [
+        ((("a*", 2.0),), ("*",), []),
+        ((("class=A", 2.0), ("a*", 2.0)), ("zz",), [("life.weights", "'class=A'"), ("life.groups", "'zz'")]),
+    ],
+)
+def test_a_selection_of_the_settings_that_means_no_stream_is_told(weights, groups, found):
+    life = LifeSettings(
+        warmup=0, min_rows=1, weights=tuple(StreamWeight(select=s, weight=w) for s, w in weights),
+        groups=tuple(GroupSettings(name=f"g{i}", select=s) for i, s in enumerate(groups)),
+    )  # fmt: skip
+    streams = [Stream(id=0, name="a1", first_slot=0)]
+    made = check_selections(streams, life)
+    assert [(check.name, check.ok, check.message.split(" matches")[0]) for check in made] == [
+        (name, False, text) for name, text in found
+    ]
+    assert all(check.remedy for check in made)
+    assert check_selections([], life) == []  # nobody can say yet
