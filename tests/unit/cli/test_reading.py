@@ -2,11 +2,13 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from mlma.adapters.store import SqlStore
 from mlma.core.commit import Commit
 from mlma.core.decisions import CertificateStatus
 from mlma.core.records import Certificate, Incident
@@ -298,6 +300,16 @@ def test_a_stored_digest_that_does_not_exist_is_exit_code_1(mlma):
 def test_audit_lists_who_ordered_what(mlma, as_json):
     assert "ada" in mlma("audit").output
     assert [row["operation"] for row in as_json("audit")] == ["retrain", "freeze"]
+
+
+def test_audit_says_what_came_of_requests_and_nothing_of_standing_orders(mlma, as_json, state):
+    assert [row["outcome"] for row in as_json("audit")] == ["open: the next tick obeys", ""]
+    with SqlStore(f"sqlite:///{state / 'mlma.db'}") as store:
+        (asked,) = store.requests(open_only=True)
+        done = replace(asked, consumed_at=asked.created_at, outcome="0 of 1 streams; the others were held: frozen")
+        store.record(Commit(requests=[done]))
+    assert as_json("audit")[0]["outcome"] == "0 of 1 streams; the others were held: frozen"
+    assert "held: frozen" in mlma("audit").output
 
 
 def test_config_shows_and_checks(mlma, tmp_path):
