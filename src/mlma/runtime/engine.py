@@ -155,6 +155,8 @@ class Engine(Control):
         self.fleet.saw(admitted.block.stream_id, admitted.block.slot)
         self._pad_scales()
         self.sync()
+        if admitted.births:
+            self._measure_scales()  # the next file of a backlog is judged by what this one taught
         return file
 
     def _take_forecasts(self, rows: Rows, *, path: str, fingerprint: str) -> SourceFile:

@@ -18,7 +18,7 @@ from mlma.adapters.artifacts import MemoryArtifacts
 from mlma.adapters.checkpoints import NoCheckpoints
 from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
-from mlma.core.decisions import EffectStatus
+from mlma.core.decisions import EffectStatus, RejectReason
 from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError, StoreError
 from mlma.core.records import Lease
 from mlma.core.rows import NO_TIME, Rows
@@ -208,6 +208,17 @@ def test_a_changed_file_is_taken_again(stand: Stand) -> None:
     stand.source.files[-1].fingerprint = "2"
     stand.daemon().run(once=True)
     assert [file.path for file in stand.store.files()].count("day-044") == 2
+
+
+def test_a_backlog_of_files_is_judged_by_the_files_before(stand: Stand) -> None:
+    stand.drop(0, WARM_DAYS - 1)
+    stand.y = stand.y.copy()
+    stand.y[1, (WARM_DAYS - 1) * HOURS + 2] = 1e9
+    stand.drop(WARM_DAYS - 1, WARM_DAYS, name="bad")  # one day: too few rows to judge themselves
+    stand.daemon().run(once=True)
+    (refused,) = (one for one in stand.store.rejected() if one.path == "bad")
+    assert (refused.stream, refused.reason, refused.count) == ("s001", RejectReason.ABSURD, 1)
+    assert float(refused.value) == 1e9
 
 
 class LateGroups(InlineExecutor):
