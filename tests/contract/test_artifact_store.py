@@ -41,6 +41,13 @@ def test_saving_the_same_content_again_gives_the_same_hash(store):
     assert store.load(SHA256) == BLOB
 
 
+def test_several_are_saved_at_once_and_named_in_their_order(store):
+    blobs = [bytes([i % 7]) * i for i in range(20)] + [BLOB, BLOB]
+    assert store.save_all([]) == []
+    assert store.save_all(blobs) == [hashlib.sha256(blob).hexdigest() for blob in blobs]
+    assert [store.load(hashlib.sha256(blob).hexdigest()) for blob in blobs] == blobs
+
+
 @pytest.mark.parametrize("sha256", [SHA256, "", "../../etc/passwd", SHA256.upper(), SHA256 + "\n"])
 def test_what_was_never_saved_is_refused_by_name(store, sha256):
     with pytest.raises(ArtifactError, match="artifact"):
@@ -65,9 +72,9 @@ def test_a_file_store_is_the_same_folder_wherever_it_is_opened(tmp_path, monkeyp
     assert pickle.loads(pickle.dumps(here)).load(SHA256) == BLOB
 
 
-def test_a_file_lies_two_folders_deep_under_the_hash_of_its_content(files, tmp_path):
+def test_a_file_lies_one_folder_deep_under_the_hash_of_its_content(files, tmp_path):
     files.save(BLOB)
-    path = tmp_path / "artifacts" / SHA256[:2] / SHA256[2:4] / f"{SHA256}.z"
+    path = tmp_path / "artifacts" / SHA256[:2] / f"{SHA256}.z"
     assert everything(tmp_path).keys() == {path}
     assert zlib.decompress(path.read_bytes()) == BLOB
 
@@ -110,7 +117,7 @@ def test_a_missing_file_is_refused_with_its_path_and_hash(files, tmp_path):
 
 
 def test_what_a_crash_left_behind_is_ignored(files, tmp_path):
-    folder = tmp_path / "artifacts" / SHA256[:2] / SHA256[2:4]
+    folder = tmp_path / "artifacts" / SHA256[:2]
     folder.mkdir(parents=True)
     (folder / f"{SHA256}.0123.partial").write_bytes(BLOB[:100])
     with pytest.raises(ArtifactError, match="missing"):
@@ -131,6 +138,28 @@ def test_a_save_that_fails_half_way_leaves_nothing_and_may_be_tried_again(files,
     assert everything(tmp_path) == {}
     files.save(BLOB)
     assert files.load(SHA256) == BLOB
+
+
+def test_every_folder_that_got_a_name_is_flushed_and_so_are_those_that_were_made(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr("mlma.adapters.artifacts.sync_directory", flushed.append)
+    root = tmp_path / "new" / "artifacts"
+    hashes = FileArtifacts(root).save_all([BLOB, b"more", b"even more"])
+    assert sorted(flushed) == sorted([tmp_path, tmp_path / "new", root, *{root / sha256[:2] for sha256 in hashes}])
+    flushed.clear()
+    FileArtifacts(root).save(BLOB)  # perhaps renamed before a crash, and not flushed since
+    assert sorted(flushed) == [root, root / SHA256[:2]]
+
+
+def test_a_folder_that_cannot_be_flushed_is_tried_again_later(files, monkeypatch):
+    def fail(folder):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("mlma.adapters.artifacts.sync_directory", fail)
+        with pytest.raises(RetryLaterError, match="artifacts: not flushed: Input/output error"):
+            files.save_all([BLOB, b"more"])
+    assert files.save_all([BLOB, b"more"])[0] == SHA256
 
 
 def test_many_savers_of_one_content_do_not_disturb_each_other(files, tmp_path):

@@ -1,7 +1,7 @@
 """A crash before or after any single write, and then a new engine: the end is that of an undisturbed run."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,13 @@ class Guarded:
         return self._fuse.guard(name, found) if name in (*WRITES, *REFITS) else found
 
 
+class GuardedArtifacts(Guarded):
+    """Artifacts that go through a fuse one by one: some of them may be stored, and others not."""
+
+    def save_all(self, blobs: Sequence[bytes]) -> list[str]:
+        return [self.save(blob) for blob in blobs]
+
+
 def settings_of(serve: Serve) -> EngineSettings:
     """One champion that proves itself, or everybody together."""
     life: dict[str, object] = {"cooldown": 0}
@@ -80,7 +87,7 @@ def lived(fuse: Fuse, serve: Serve, checkpoints: Path) -> dict[str, object]:
         "checkpoints": Guarded(FileCheckpoints(checkpoints), fuse) if serve is Serve.BLEND else NoCheckpoints(),
         "store": Guarded(SqlStore("sqlite://", create=True), fuse),
         "history": Guarded(MemoryHistory(), fuse),
-        "artifacts": Guarded(MemoryArtifacts(), fuse),
+        "artifacts": GuardedArtifacts(MemoryArtifacts(), fuse),
     }
     life: Life | None = None
     ordered: set[int] = set()

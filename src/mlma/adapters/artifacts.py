@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -14,9 +16,12 @@ from mlma.core.errors import ArtifactError, RetryLaterError
 SHA256 = re.compile(r"[0-9a-f]{64}")
 COMPRESSION = 1  # of zlib: a third of the size of LightGBM's text after 0.7 ms; level 6 takes 2.8 ms for 12 % less
 
+SAVERS = 8
+"""Files that are written at the same time: with four threads 64 of them took a third of the time of one."""
+
 
 class FileArtifacts:
-    """Content-addressed files ``root/ab/cd/abcd....z``, compressed; the hash is that of the content itself.
+    """Content-addressed files ``root/ab/abcd....z``, compressed; the hash is that of the content itself.
 
     A file appears complete or not at all: it is written under another name, flushed to the disk and renamed.
     What a crash leaves behind ends in ``.partial`` and is never read. Several processes may save at once.
@@ -39,21 +44,39 @@ class FileArtifacts:
         self._root = root.absolute()  # it travels to processes with other working directories
 
     def save(self, blob: bytes) -> str:
-        """Store durably; returns the SHA-256 in hex.
+        """`save_all` of one blob."""
+        return self.save_all([blob])[0]
+
+    def save_all(self, blobs: Sequence[bytes]) -> list[str]:
+        """Store durably, side by side, since each waits for the disk alone; returns each SHA-256 in hex.
 
         The same content again changes nothing, except that it heals a file that was damaged.
 
         Raises
         ------
         RetryLaterError
-            When it cannot be written (full disk, missing permission).
+            When one cannot be written (full disk, missing permission); others may have been.
         """
+        if not blobs:
+            return []
+        made = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
+        with ThreadPoolExecutor(min(SAVERS, len(blobs))) as pool:
+            hashes = list(pool.map(self._write, blobs))
+            folders = {self._path(sha256).parent for sha256 in hashes}
+            try:  # once a folder, whoever made it: a crash may have come between a rename and this
+                list(pool.map(sync_directory, {*folders, self._root, *(folder.parent for folder in made)}))
+            except OSError as error:
+                raise RetryLaterError(f"artifacts {self._root}: not flushed: {error.strerror or error}") from error
+        return hashes
+
+    def _write(self, blob: bytes) -> str:
+        """Write a file unless it is there; its name is not durable yet."""
         sha256 = hashlib.sha256(blob).hexdigest()
         path = self._path(sha256)
         packed = zlib.compress(blob, COMPRESSION)
         try:
             if not path.is_file() or path.read_bytes() != packed:
-                _write_durably(path, packed)
+                _write_and_flush(path, packed)
         except OSError as error:
             raise RetryLaterError(f"artifact {path}: cannot be written: {error.strerror or error}") from error
         return sha256
@@ -85,7 +108,7 @@ class FileArtifacts:
         return blob
 
     def _path(self, sha256: str) -> Path:
-        return self._root / sha256[:2] / sha256[2:4] / f"{sha256}.z"
+        return self._root / sha256[:2] / f"{sha256}.z"
 
 
 class MemoryArtifacts:
@@ -107,6 +130,10 @@ class MemoryArtifacts:
         self._blobs[sha256] = bytes(blob)
         return sha256
 
+    def save_all(self, blobs: Sequence[bytes]) -> list[str]:
+        """Keep; returns each SHA-256 in hex."""
+        return [self.save(blob) for blob in blobs]
+
     def load(self, sha256: str) -> bytes:
         """Content of a hash.
 
@@ -121,9 +148,8 @@ class MemoryArtifacts:
             raise ArtifactError(f"artifact {sha256!r}: not in memory") from None
 
 
-def _write_durably(path: Path, blob: bytes) -> None:
-    """Write a file so that it survives a power cut once this returns, and is complete whenever it is seen."""
-    made = [folder for folder in path.parents if not folder.exists()]
+def _write_and_flush(path: Path, blob: bytes) -> None:
+    """Write a file that is complete whenever it is seen; its name is durable once its folder is flushed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")
     try:
@@ -136,5 +162,3 @@ def _write_durably(path: Path, blob: bytes) -> None:
         with suppress(OSError):
             partial.unlink()
         raise
-    for folder in dict.fromkeys([path.parent, *(folder.parent for folder in made)]):
-        sync_directory(folder)

@@ -254,6 +254,9 @@ class ArtifactStore(Protocol):
     def save(self, blob: bytes) -> str:
         """Store durably; returns the SHA-256 in hex. Saving the same content again changes nothing."""
 
+    def save_all(self, blobs: Sequence[bytes]) -> list[str]:
+        """Store several durably; returns each SHA-256, in order. Raises RetryLaterError when one cannot be written."""
+
     def load(self, sha256: str) -> bytes:
         """Content whose hash was checked. Raises ArtifactError when missing or changed."""
 

@@ -57,6 +57,10 @@ class ReplayArtifacts:
         self._blobs[sha256] = blob
         return sha256
 
+    def save_all(self, blobs: Sequence[bytes]) -> list[str]:
+        """Keep several blobs."""
+        return [self.save(blob) for blob in blobs]
+
     def load(self, sha256: str) -> bytes:
         """Give a blob back. Raises ArtifactError when it was forgotten."""
         try:

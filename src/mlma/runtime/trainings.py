@@ -5,7 +5,6 @@ memory only; after a crash the pending effects are done again and give the same 
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,9 +22,6 @@ from mlma.runtime.hook_orders import call_of, version_id
 from mlma.runtime.shard_parts import Window
 from mlma.runtime.training import TrainingJob, TrainingOutcome
 from mlma.runtime.training_budget import TrainingQueue
-
-SAVERS = 8
-"""Artifacts that are written at the same time: with four threads 64 of them took a third of the time of one."""
 
 
 @dataclass
@@ -135,14 +131,9 @@ class Trainings:
     # finishing
 
     def _save(self, outcomes: Sequence[TrainingOutcome]) -> None:
-        """Store the artifacts of finished trainings; side by side, since each waits for the disk alone."""
+        """Store the artifacts of finished trainings."""
         known = [outcome for outcome in outcomes if outcome.blob and outcome.key[:2] in self._underway]
-        blobs = [outcome.blob for outcome in known]
-        if len(blobs) > 1:
-            with ThreadPoolExecutor(min(SAVERS, len(blobs))) as pool:
-                hashes = list(pool.map(self._control.artifacts.save, blobs))
-        else:
-            hashes = [self._control.artifacts.save(blob) for blob in blobs]
+        hashes = self._control.artifacts.save_all([outcome.blob for outcome in known])
         self._saved = {outcome.key: sha256 for outcome, sha256 in zip(known, hashes, strict=True)}
 
     def _take(self, outcome: TrainingOutcome, results: Results) -> None:
