@@ -9,6 +9,8 @@ from mlma.core.blocks import Bools, Floats
 from mlma.models.evergreen import gram
 from mlma.models.evergreen.design import Design
 
+MAX_LOG = 40.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
@@ -20,7 +22,7 @@ class Lesson:
 
     def log_rows(self) -> Floats:
         """Rows of the regression of logarithms, (S, targets, p + 2)."""
-        return gram.rows_of(log_features(self.design), np.log1p(np.maximum(self.target, 0.0)), self.fit)
+        return gram.rows_of(log_features(self.design), signed_log(self.target), self.fit)
 
     def split(self, n: int) -> "Iterator[Lesson]":
         """As many lessons of equal length, in order."""
@@ -42,9 +44,27 @@ def in_units(values: Floats, unit: Floats) -> Floats:
     return (values - unit[:, 0].reshape(shape)) / scale
 
 
+def signed_log(values: Floats) -> Floats:
+    """Logarithm of 1 plus the size of values, with their sign: an order that holds on both sides of zero.
+
+    Examples
+    --------
+    >>> signed_log(np.array([-1.0, 0.0, np.e - 1.0])).round(2).tolist()
+    [-0.69, 0.0, 1.0]
+    """
+    made: Floats = np.copysign(np.log1p(np.abs(values)), values)
+    return made
+
+
+def signed_exp(logs: Floats) -> Floats:
+    """Values whose `signed_log` is given."""
+    made: Floats = np.copysign(np.expm1(np.minimum(np.abs(logs), MAX_LOG)), logs)
+    return made
+
+
 def log_features(design: Design) -> Floats:
     """Features of the regression of logarithms, shape (streams, targets, p)."""
-    logs = np.log1p(np.maximum(design.numeric, 0.0))
+    logs = signed_log(design.numeric)
     calendar = np.broadcast_to(design.calendar, (*logs.shape[:2], design.calendar.shape[1]))
     return np.concatenate([logs, calendar], axis=2)
 

@@ -15,7 +15,7 @@ from mlma.core.blocks import Bools, Floats
 from mlma.core.settings import Evergreen
 from mlma.models.evergreen import gram
 from mlma.models.evergreen.design import Designer, bounds, cleaned
-from mlma.models.evergreen.lessons import Lesson, in_units, log_features, slot_features
+from mlma.models.evergreen.lessons import Lesson, in_units, log_features, signed_exp, slot_features
 
 LOG_PENALTY = 1.0
 SLOT_PENALTY = 3.0
@@ -29,8 +29,6 @@ SWEEPS = 3
 
 SOLVES_PER_WINDOW = 28
 """How often the regressions by part of the day are solved within a train window; a solve costs more than the rest."""
-
-MAX_LOG = 40.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +233,7 @@ class Members:
                 made.append(self.designer.same_slots(clean, start=start, first=first, last=last))
             elif family is Evergreen.LAD:
                 logs = gram.applied(log_solution, log_features(design))
-                made.append(np.where(design.usable, np.expm1(np.minimum(logs, MAX_LOG)), np.nan))
+                made.append(np.where(design.usable, signed_exp(logs), np.nan))
             else:
                 solution = slot.reshape(len(y), self.designer.n_groups, -1)[:, design.group]
                 scaled = gram.applied(solution, slot_features(design, unit))
