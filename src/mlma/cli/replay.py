@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlma.cli.output import print_json, say, write_json
+from mlma.cli.output import Exit, print_json, say, warn, write_json
 from mlma.cli.progress import progress_bar
-from mlma.cli.replay_table import show
+from mlma.cli.replay_table import has_scores, show
 from mlma.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 STDOUT = Path("-")
 POLICIES = ["never", "always", "calendar:4", "mlma"]
+NOTHING_SCORED = (
+    "nothing was scored: no stream had a quarter of the train window, four fifths of it observed, and outcomes after "
+    "it; see the notes on what was skipped, and check the frequency and the columns"
+)
 DATA_ONLY = (
     "frequency", "horizon", "batch", "train_window", "stream_column", "time_column", "value_column", "aggregate",
     "model", "param", "limit_streams",
@@ -129,13 +133,16 @@ def _tell(
         temporary.replace(report)
     if out == STDOUT:
         print_json(figures)
-        return
-    show(figures)
-    if out is not None:
-        write_json(figures, out)
-        say(f"figures: {out}")
-    if report is not None:
-        say(f"report: {report}")
+    else:
+        show(figures)
+        if out is not None:
+            write_json(figures, out)
+            say(f"figures: {out}")
+        if report is not None:
+            say(f"report: {report}")
+    if not has_scores(figures):
+        warn(f"mlma: {NOTHING_SCORED}")
+        raise typer.Exit(Exit.NO)
 
 
 def _require_folder(path: Path | None, option: str) -> None:
@@ -153,7 +160,8 @@ def _require_source(ctx: typer.Context, data: Path | None, state: Path | None) -
     if data is None and state is None:
         raise ConfigError("DATA is missing: expected a file, or --from-state with a state directory")
     if data is not None and not data.is_file():
-        raise ConfigError(f"DATA {data}: there is no such file")
+        what = "is a folder; expected one Parquet or CSV file" if data.is_dir() else "there is no such file"
+        raise ConfigError(f"DATA {data}: {what}")
     wrong = DATA_ONLY if state is not None else ("since", "policy_file")
     for name in wrong:
         if _is_given(ctx, name):

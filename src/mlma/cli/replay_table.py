@@ -30,10 +30,20 @@ def show(figures: "Mapping[str, object]") -> None:
     tabulate(rows)
     _best(policies)
     skipped = cast("list[dict[str, object]]", figures["skipped"])
-    say(f"{figures['streams']:,} streams, {figures['batches']:,} batches, {len(skipped):,} notes on what was skipped")
-    for note in skipped[:5]:
+    refused = sum(cast("int", note.get("rows", 0)) for note in skipped)
+    say(
+        f"{figures['streams']:,} streams, {figures['batches']:,} batches, {len(skipped):,} notes on what was skipped, "
+        f"{refused:,} rows refused"
+    )
+    for note in sorted(skipped, key=lambda note: -cast("int", note.get("rows", 0)))[:5]:
         say("  " + ", ".join(f"{key} {value}" for key, value in note.items()))
     _overhead(cast("dict[str, float | None]", figures["cpu"]))
+
+
+def has_scores(figures: "Mapping[str, object]") -> bool:
+    """Whether some policy's forecasts were scored at all."""
+    policies = cast("dict[str, dict[str, object]]", figures["policies"])
+    return any(found["mean_loss"] is not None for found in policies.values())
 
 
 def _best(policies: "Mapping[str, Mapping[str, object]]") -> None:

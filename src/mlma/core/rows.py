@@ -60,5 +60,22 @@ class Rows:
         """Whether the rows are forecasts made elsewhere, and not observations."""
         return self.version_code is not None
 
+    def timeless(self) -> str:
+        """Say that no row holds a time, and what the first one that holds anything there has instead.
+
+        Examples
+        --------
+        >>> none = np.zeros(0, dtype=np.int64)
+        >>> Rows(stream_code=none, stream_names=(), time_us=none, y=none.astype(float), row=none).timeless()
+        "column 'ts': no row holds a time, there are no rows; expected a time"
+        """
+        found = "there are no rows" if not len(self) else "all are empty"
+        if self.time_text:
+            at = min(self.time_text)
+            text = self.time_text[at].strip()
+            number = " (a plain number: its unit would be a guess)" if text.replace(".", "", 1).isdigit() else ""
+            found = f"row {self.row[at]} has {text[:80]!r}{number}"
+        return f"column {self.time_column!r}: no row holds a time, {found}; expected {self.time_expected}"
+
     def __len__(self) -> int:
         return len(self.row)

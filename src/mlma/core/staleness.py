@@ -270,7 +270,7 @@ class Staleness:
 
     def columns(self) -> dict[str, Floats]:
         """All of the state as columns of shape (streams,), for a table."""
-        flat = {name: value.reshape(len(value), -1) for name, value in self.arrays().items()}
+        flat = {name: value.reshape(len(value), int(np.prod(value.shape[1:]))) for name, value in self.arrays().items()}
         return {f"{PREFIX}{name}_{i}": value[:, i] for name, value in flat.items() for i in range(value.shape[1])}
 
     @classmethod

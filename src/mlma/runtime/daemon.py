@@ -202,7 +202,7 @@ class Daemon:
                 continue  # left where it is until observations have begun event time
             moved = True
             if self._engine is None:
-                self._refuse(file, f"column {rows.time_column!r}: no row holds a time, expected {rows.time_expected}")
+                self._refuse(file, rows.timeless())
             else:
                 self._take(file, rows)
         return moved

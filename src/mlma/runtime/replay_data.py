@@ -63,7 +63,7 @@ def main_span(rows: Rows, longest_gap: timedelta) -> tuple[datetime, datetime]:
     """
     times = np.sort(rows.time_us[rows.time_us != NO_TIME])
     if not len(times):
-        raise SourceError(f"column {rows.time_column!r}: no row holds a time, expected {rows.time_expected}")
+        raise SourceError(rows.timeless())
     cuts = np.flatnonzero(np.diff(times) > longest_gap // timedelta(microseconds=1)) + 1
     few = STRAY_SHARE * len(times)
     first = max([0, *cuts[cuts <= few].tolist()])

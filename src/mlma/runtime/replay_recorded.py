@@ -53,7 +53,7 @@ class Recorded:
         loss, naive, n = (np.array(list(one.values()), dtype=np.float64) for one in (self.loss, self.naive, self.n))
         usable = (n > 0) & (naive > 0.0)
         return {
-            "mean_loss": number(loss.sum() / max(1.0, n.sum())),
+            "mean_loss": number(loss.sum() / n.sum()) if n.any() else None,
             "relative_loss_to_always": None,
             "relative_loss_to_naive": spread(loss[usable] / naive[usable]),
             "relative_loss_to_recorded": {"mean": 1.0, "median": 1.0, "p90": 1.0},

@@ -115,7 +115,7 @@ class ReplayReport:
         """Figures of a policy that was run."""
         costs, beside, n = tally.engine.costs, self.compared, tally.n
         own = {
-            "mean_loss": number(tally.loss.sum() / max(1, n.sum())),
+            "mean_loss": number(tally.loss.sum() / n.sum()) if n.any() else None,
             "relative_loss_to_always": None,
             "relative_loss_to_naive": spread(tally.relative_to_naive()),
             "trainings": costs.trainings,
@@ -160,7 +160,7 @@ class ReplayReport:
         by_price = {price_key(price): summary(entry.compared, price) for price, entry in entries.items()}
         shown = figures(main, beside, str(PolicyKind.FRONTIER))
         return {
-            "mean_loss": number(main.spent.loss.sum() / max(1, n.sum())),
+            "mean_loss": number(main.spent.loss.sum() / n.sum()) if n.any() else None,
             "relative_loss_to_naive": spread(_over(main.spent.loss, always[1].naive)),
             "trainings": int(main.spent.fits.sum()),
             "alarms": None,

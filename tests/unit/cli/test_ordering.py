@@ -1,5 +1,7 @@
 """Orders through the CLI: what they write, what they refuse, and that a dry run writes nothing."""
 
+import json
+
 import pytest
 
 from mlma.adapters.store import SqlStore
@@ -94,6 +96,7 @@ def test_overrides_are_listed_until_they_are_lifted(mlma, as_json):
         (["explain"], 2, "Missing argument"),
         (["nonsense"], 2, "No such command"),
         (["replay", "absent.parquet"], 2, "there is no such file"),
+        (["replay", "."], 2, "is a folder; expected one Parquet or CSV file"),
         (["status", "--state", "absent"], 3, "there is no state"),
         (["retrain", "IAH", "--state", "absent", *REASON], 3, "there is no state"),
     ],
@@ -103,6 +106,29 @@ def test_wrong_use_is_one_clear_line_and_its_code(mlma, arguments, code, words):
     assert result.exit_code == code, result.output
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
+
+
+def test_a_replay_that_scored_nothing_says_so_in_words_and_by_its_code(mlma, tmp_path):
+    lines = [f"s,2001-03-{day:02}T{hour:02}:17Z,1" for day in range(1, 8) for hour in range(24)]
+    data, out = tmp_path / "late.csv", tmp_path / "out.json"
+    data.write_text("\n".join(["stream,ts,y", *lines]) + "\n")
+    replayed = (
+        "--batch",
+        "1d",
+        "--train-window",
+        "4d",
+        "--policy",
+        "never",
+        "--model",
+        "ridge",
+        "--executor",
+        "inline",
+    )
+    result = mlma("replay", str(data), *replayed, "--json", str(out))
+    assert result.exit_code == 1, result.output
+    assert "nothing was scored" in result.stderr
+    assert "168 rows refused" in result.stdout
+    assert json.loads(out.read_text())["policies"]["never"]["mean_loss"] is None
 
 
 def test_debug_shows_the_error_itself(mlma, monkeypatch):

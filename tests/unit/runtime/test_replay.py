@@ -316,11 +316,27 @@ def test_data_shorter_than_the_train_window_are_refused_with_a_sentence(tmp_path
         figures(short)
 
 
-def test_a_file_without_a_time_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("s1,,5\ns1,noon,5\n", "row 2 has 'noon'"),
+        ("s1,1609459200,5\n", "row 1 has '1609459200' .a plain number"),
+        ("s1,,5\n", "all are empty"),
+        ("", "there are no rows"),
+    ],
+)
+def test_a_file_without_a_time_is_refused_with_what_it_has_instead(tmp_path: Path, cell: str, found: str) -> None:
     path = tmp_path / "timeless.csv"
-    path.write_text("stream,ts,y\ns1,noon,5\n")
-    with pytest.raises(SourceError, match="no row holds a time"):
+    path.write_text(f"stream,ts,y\n{cell}")
+    with pytest.raises(SourceError, match=f"no row holds a time, {found}"):
         figures(path)
+
+
+def test_a_file_of_which_no_row_is_on_the_grid_is_told_by_row_and_scores_nothing(tmp_path: Path) -> None:
+    rows = [["s0", (ANCHOR + timedelta(hours=h, minutes=17)).isoformat(), "1.0"] for h in range(24 * DAYS)]
+    made = figures(write(tmp_path / "late.csv", np.empty((0, 0)), lines=rows), policies=("always", "mlma"))
+    assert (made["streams"], [one["mean_loss"] for one in made["policies"].values()]) == (0, [None, None])
+    assert [(note["stream"], note["reason"], note["first_row"]) for note in made["skipped"]] == [("s0", "off_grid", 1)]
 
 
 @pytest.mark.parametrize(

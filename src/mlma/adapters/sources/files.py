@@ -242,7 +242,7 @@ def _check_encoding(path: Path) -> None:
 def _check_columns(path: Path, mapping: ColumnMapping, found: list[str]) -> None:
     missing = [name for name in mapping.columns if name not in found]
     if missing:
-        hint = ""
+        hint = "; other names: --stream-column, --time-column, --value-column, or source.stream_column and so on"
         if len(found) == 1 and any(mark in found[0] for mark in ";\t|"):
             hint = "; is the file separated by something else than commas?"
         raise SourceError(

@@ -206,7 +206,7 @@ class Members:
 
     def parameters(self, known: Learned) -> Floats:
         """What `forecasts` needs of it, shape (S, parameters)."""
-        slot = known.slot_solution.reshape(known.n_streams, -1)
+        slot = known.slot_solution.reshape(known.n_streams, int(np.prod(known.slot_solution.shape[1:])))
         return np.concatenate([known.limits, known.unit, known.log_solution, slot], axis=1)
 
     def forecasts(self, parameters: Floats, y: Floats, *, start: int, first: int, last: int) -> Floats:
@@ -235,7 +235,7 @@ class Members:
                 logs = gram.applied(log_solution, log_features(design))
                 made.append(np.where(design.usable, signed_exp(logs), np.nan))
             else:
-                solution = slot.reshape(len(y), self.designer.n_groups, -1)[:, design.group]
+                solution = slot.reshape(len(y), self.designer.n_groups, self._q + 1)[:, design.group]
                 scaled = gram.applied(solution, slot_features(design, unit))
                 made.append(np.where(design.usable, unit[:, :1] + unit[:, 1:] * scaled, np.nan))
         return np.stack([_within(forecast, limits) for forecast in made], axis=1)
