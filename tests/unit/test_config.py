@@ -73,6 +73,13 @@ def test_an_empty_file_means_the_defaults(tmp_path):
     assert load(write(tmp_path, "# nothing\n")) == load()
 
 
+def test_the_variables_that_name_the_state_and_the_file_are_no_settings(monkeypatch):
+    monkeypatch.setenv("MLMA_STATE", "/var/lib/mlma")
+    monkeypatch.setenv("MLMA_CONFIG", "mlma.yaml")
+    monkeypatch.setenv("MLMA_STATE__PATH", "elsewhere")
+    assert str(load().state.path) == "elsewhere"
+
+
 def test_options_go_before_the_environment_and_that_before_the_file(tmp_path, monkeypatch):
     path = write(tmp_path, "schedule: {horizon: 12h, batch: 12h, frequency: 1h}\nmodel: {seed: 1}\npolicy: never\n")
     monkeypatch.setenv("MLMA_SCHEDULE__HORIZON", "6h")

@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import EnvSettingsSource, SettingsError
+from pydantic_settings import SettingsError
 
-from mlma.config.settings import ENV_DELIMITER, ENV_PREFIX, Settings
+from mlma.config.settings import ENV_DELIMITER, ENV_PREFIX, Settings, environment_of
 from mlma.core.errors import ConfigError
 
 Tree = dict[str, object]
@@ -90,7 +90,7 @@ def _environment() -> Tree:
                     f"environment variable {name}: unknown section {section!r}{_guess(section, sections)}"
                 )
     try:
-        return dict(EnvSettingsSource(Settings)())
+        return dict(environment_of(Settings)())
     except SettingsError as error:
         names = ", ".join(sorted(name for name in os.environ if name.upper().startswith(ENV_PREFIX)))
         raise ConfigError(f"environment ({names}): {error}; expected JSON for lists and mappings") from None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mlma.config.fields import Count, Cron, PolicyText, Section, Zone
 from mlma.config.life import LifeSection
@@ -16,6 +16,8 @@ from mlma.core.settings import EXTERNAL
 
 ENV_PREFIX = "MLMA_"
 ENV_DELIMITER = "__"
+STATE_VARIABLE = f"{ENV_PREFIX}STATE"
+"""Names the state directory to the commands, which pass it on; it is not the section ``state`` as JSON."""
 
 
 class StateSection(Section):
@@ -127,6 +129,18 @@ class Settings(BaseSettings):
     digest: DigestSection = Field(DigestSection(), description="the engineer's page")
     daemon: DaemonSection = Field(DaemonSection(), description="rhythm and logs of mlma run")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment."""
+        return init_settings, environment_of(settings_cls)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.admission.lateness % self.schedule.frequency:
@@ -156,3 +170,10 @@ class Settings(BaseSettings):
     def show(self) -> dict[str, object]:
         """Return all settings as plain values, durations as text and secrets masked."""
         return self.model_dump(mode="json")
+
+
+def environment_of(settings: type[BaseSettings]) -> EnvSettingsSource:
+    """Settings that the environment holds, without the variable that names the state directory."""
+    source = EnvSettingsSource(settings)
+    source.env_vars = {name: value for name, value in source.env_vars.items() if name.upper() != STATE_VARIABLE}
+    return source
