@@ -19,6 +19,9 @@ MIN_SHARE = 0.5
 PRIOR_NAIVE = 1.25
 """Loss of seasonal naive relative to that of any other member, taken for granted until there are losses."""
 
+LARGEST_EXPECTED = 10.0
+"""Relative loss that is expected of a member at most."""
+
 
 def member_losses(losses: Floats, *, n_scored: Ints) -> Floats:
     """Mean loss of each member over a batch.
@@ -75,7 +78,24 @@ class Record:
         return Record(np.where(known, total / np.where(mass > 0, mass, 1.0), self.mean), mass)
 
 
-def relative_losses(recent: Floats, seated: Bools, *, n_fixed: int, shrinkage: float) -> Floats:
+def expected_loss(ratio: Floats) -> Floats:
+    """Loss of a member relative to the others', expected from its loss relative to that of seasonal naive.
+
+    As much worse as it was worse than seasonal naive, which none of the others should be; never below 1, for what
+    beats seasonal naive is not better than the others for that.
+
+    Examples
+    --------
+    >>> expected_loss(np.array([0.5, 2.0, 100.0, np.nan]))
+    array([ 1.,  2., 10., nan])
+    """
+    made: Floats = np.clip(ratio, 1.0, LARGEST_EXPECTED)
+    return made
+
+
+def relative_losses(
+    recent: Floats, seated: Bools, *, n_fixed: int, shrinkage: float, expected: Floats | None = None
+) -> Floats:
     """Losses relative to the mean over the pool, drawn towards what they are in the fleet.
 
     How much a member is worth differs less from stream to stream than a few batches of one stream make it seem.
@@ -90,6 +110,9 @@ def relative_losses(recent: Floats, seated: Bools, *, n_fixed: int, shrinkage: f
         Seats that hold the same kind of member in every stream; the rest are trained versions, one kind.
     shrinkage
         Weight of the fleet's median, in [0, 1].
+    expected
+        Shape (streams, fixed seats), of `expected_loss`: what is taken for granted of a member while nobody has a
+        loss on its seat; NaN, or None: 1.
 
     Returns
     -------
@@ -108,7 +131,10 @@ def relative_losses(recent: Floats, seated: Bools, *, n_fixed: int, shrinkage: f
         found = values[np.isfinite(values)]
         fleet = float(np.median(found)) if len(found) else (PRIOR_NAIVE if seats == [0] else 1.0)
         best = np.min(np.where(np.isfinite(values), values, np.inf), axis=1, initial=np.inf, keepdims=True)
-        own = np.where(np.isfinite(values), values, np.where(np.isfinite(best), best, fleet))
+        other = np.where(np.isfinite(best), best, fleet)
+        if expected is not None and seats and seats[0] < n_fixed and not len(found):
+            other = np.where(np.isfinite(expected[:, seats]), expected[:, seats], other)
+        own = np.where(np.isfinite(values), values, other)
         made[:, seats] = (1.0 - shrinkage) * own + shrinkage * fleet
     return np.where(seated, made, np.nan)
 

@@ -69,6 +69,7 @@ def close(control: Control, batch: int) -> tuple[Closed, list[Effect]]:
     overdue = recalling.retire(control, scores.members, batch)
     of_groups = _group_trainings(control, scores, batch)
     control.pools.groups.note(of_groups)  # what starts now is paid for in what is recorded
+    control.pools.expect(scores.impression)
     _close_pools(control, scores, decided.trains, batch)
     findings = _findings(control, scores, decided.served & ~decided.failed, batch, now)
     findings += in_vain.findings(control, decided.vain, decided.backing_off, now)

@@ -129,7 +129,7 @@ def _scores(control: Control, blocks: Sequence[LossBlock]) -> BatchScores:
                 after_fault=nothing.astype(np.bool_),
                 last_slot=nothing, fallback=nothing.astype(np.bool_), members=np.empty((len(nothing), 0)),
                 groups=np.empty((len(nothing), 2)),
-                recalibration=np.empty((len(nothing), 0, N_SUMS)),
+                recalibration=np.empty((len(nothing), 0, N_SUMS)), impression=np.full(len(nothing), np.nan),
             )
         )  # fmt: skip
     return gather(parts, sum(len(part.n) for part in parts))

@@ -14,7 +14,7 @@ from mlma.core.blocks import Bools, Floats, Ints, PoolBlock
 from mlma.core.comparison import Comparisons
 from mlma.core.recalibration import N_SUMS, after, solved
 from mlma.core.records import Stream, Version
-from mlma.core.settings import LifeSettings, Promotion, Serve
+from mlma.core.settings import Evergreen, LifeSettings, Promotion, Serve
 from mlma.core.staleness import Staleness
 from mlma.core.stream_weights import USUAL, weights_of
 from mlma.runtime import pool_record
@@ -23,6 +23,9 @@ from mlma.runtime.groups import Groups, groups_of
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.pool_members import ageless_members, fixed_members, n_seats
 from mlma.runtime.seating import NOBODY, Seating
+
+IMPRESSION = "impression"
+"""Column of what is recorded."""
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Pools:
     contests: Contests = field(init=False)
     groups: Groups = field(init=False)
     worth: Floats = field(default_factory=lambda: np.empty(0))  # (streams,), see `mlma.core.stream_weights`
+    impression: Floats = field(default_factory=lambda: np.empty(0))  # (streams,), of the median before it forecast
     judged: Judged | None = None  # of the last closed batch
     _scored: Bools = field(init=False)  # (streams, seats), whether it has a loss in the last closed batch
 
@@ -71,6 +75,7 @@ class Pools:
         more = n_streams - len(self.seating)
         self.seating.grow(n_streams)
         self.worth = np.concatenate([self.worth, np.full(more, USUAL)])
+        self.impression = np.concatenate([self.impression, np.full(more, np.nan)])
         new = pool.Record.empty(more, self._n_seats)
         self.record = pool.Record(np.vstack([self.record.mean, new.mean]), np.vstack([self.record.mass, new.mass]))
         self.account = self.account.grown(n_streams)
@@ -204,19 +209,23 @@ class Pools:
 
     # what they weigh
 
-    def weights(self, relative: Floats | None = None) -> Floats:
-        """Weights of the members from now on, shape (streams, seats); from their relative losses if these are known."""
+    def weights(self) -> Floats:
+        """Weights of the members from now on, shape (streams, seats)."""
         if self.life.serve is not Serve.BLEND:
             made = np.zeros(self.record.mean.shape)
             made[np.arange(len(made)), self.seating.leader] = 1.0
             return made
-        relative = self._relative() if relative is None else relative
-        return pool.shared_weights(relative, n_fixed=self.n_fixed, eta=self.life.pool_eta)
+        return pool.shared_weights(self._relative(self._expected()), n_fixed=self.n_fixed, eta=self.life.pool_eta)
 
-    def inner(self, relative: Floats | None = None) -> Floats:
-        """Weights within the trained versions and within the other members, shape (streams, seats)."""
-        relative = self._relative() if relative is None else relative
-        made = pool.inner_weights(relative, n_fixed=self.n_fixed, eta=self.life.pool_eta, n_ageless=self.n_ageless)
+    def inner(self) -> Floats:
+        """Weights within the trained versions and within the other members, shape (streams, seats).
+
+        What is expected of the median stays out: beside a yardstick that is better in the first batch the usual loss of
+        fresh versions would seem larger, and their age cheaper than it is.
+        """
+        made = pool.inner_weights(
+            self._relative(), n_fixed=self.n_fixed, eta=self.life.pool_eta, n_ageless=self.n_ageless
+        )
         if self.life.serve is not Serve.BLEND:
             made[:, self.n_fixed :] = 0.0
             led = np.flatnonzero(self.seating.leader)
@@ -226,17 +235,23 @@ class Pools:
     def lineup(self) -> Lineup:
         """Who forecasts from now on."""
         shift, slope = solved(self.recalibration)
-        relative = self._relative()
         return Lineup(
-            weight=self.weights(relative), inner=self.inner(relative), shift=shift, slope=slope,
+            weight=self.weights(), inner=self.inner(), shift=shift, slope=slope,
             versions=self.seating.versions,
             groups=self.groups.seats(self.n_ageless),
         )  # fmt: skip
 
-    def _relative(self) -> Floats:
+    def _expected(self) -> Floats:
+        expected = np.full((len(self.seating), self.n_fixed), np.nan)
+        if Evergreen.MEDIAN in fixed_members(self.life):
+            expected[:, fixed_members(self.life).index(Evergreen.MEDIAN)] = pool.expected_loss(self.impression)
+        return expected
+
+    def _relative(self, expected: Floats | None = None) -> Floats:
         return pool.relative_losses(
-            self.record.mean, self._seated(), n_fixed=self.n_fixed, shrinkage=self.life.pool_shrinkage
-        )
+            self.record.mean, self._seated(), n_fixed=self.n_fixed, shrinkage=self.life.pool_shrinkage,
+            expected=expected,
+        )  # fmt: skip
 
     def _seated(self) -> Bools:
         seated = self.seating.taken()
@@ -245,6 +260,10 @@ class Pools:
         return seated
 
     # batches
+
+    def expect(self, impression: Floats) -> None:
+        """Note what the past said of the median, NaN where nothing; shape (streams,)."""
+        self.impression = np.where(np.isfinite(impression), impression, self.impression)
 
     def charge(self, groups: Floats, served: Floats, age: Ints) -> None:
         """Note what age has cost in a closed batch; see `mlma.core.account.Account.after`."""
@@ -298,7 +317,8 @@ class Pools:
         return pool_record.written(
             self.seating, self._seated(), fixed_members(self.life), batch=batch, loss=loss, recent=self.record.mean,
             mass=self.record.mass, weight=self.weights(), recalibration=self.recalibration, comparison=compared,
-            account=self.account.arrays() | self.staleness.columns() | self.groups.columns(),
+            account=self.account.arrays() | self.staleness.columns() | self.groups.columns()
+            | {IMPRESSION: self.impression},
         )  # fmt: skip
 
     def _age(self, batch: int, loss: Floats) -> None:
@@ -322,6 +342,8 @@ class Pools:
         self.account = Account.of(block.account).grown(len(self.seating))
         self.staleness = Staleness.from_columns(block.account)
         self.staleness.grow(len(self.seating) - len(block.account["debt"]))
+        if (noted := block.account.get(IMPRESSION)) is not None:  # a state of before has none
+            self.impression[: len(noted)] = noted
         seats = pool_record.seats_now(block, fixed_members(self.life))
         inside = (seats >= 0) & (seats < self._n_seats)
         at = (block.stream_id[inside], seats[inside])

@@ -36,6 +36,7 @@ class BatchScores:
     members: Floats  # mean losses of the members of the pools, shape (streams, seats)
     groups: Floats  # of the trained versions and of the other members among themselves, shape (streams, 2)
     recalibration: Floats  # what the batch says about each member's, shape (streams, seats, sums)
+    impression: Floats  # loss of the median to seasonal naive's on the past, where nobody has forecast yet; else NaN
 
     @property
     def suspicious(self) -> Bools:

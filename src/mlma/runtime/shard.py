@@ -12,13 +12,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from mlma.core import suspicion
+from mlma.core import losses, suspicion
 from mlma.core.batch_summary import BatchSummary
 from mlma.core.blocks import ArrivedBlock, Bools, Floats, Ints, LossBlock
 from mlma.core.records import NAIVE
 from mlma.core.robust import robust_scale
-from mlma.core.settings import EXTERNAL
+from mlma.core.settings import EXTERNAL, Evergreen
 from mlma.models.evergreen.design import Designer
+from mlma.models.evergreen.impression import median_to_naive
 from mlma.models.evergreen.members import Members
 from mlma.models.external import version_name
 from mlma.models.features import Features
@@ -166,7 +167,28 @@ class Shard:
             members=self._pool_losses.members,
             groups=self._pool_losses.groups,
             recalibration=self._pool_losses.recalibration,
+            impression=np.full(len(made.n), np.nan)
+            if made.n.any()
+            else self._once(("impression", Evergreen.MEDIAN in spec.evergreen), lambda: self._impression(end)),
         )
+
+    def _impression(self, end: int) -> Floats:
+        """What the newest week before a slot says of the median, shape (streams,); see `median_to_naive`."""
+        schedule, testing, n_streams = self.spec.schedule, self.spec.testing, self._rings.n_streams
+        made = np.full(n_streams, np.nan)
+        if Evergreen.MEDIAN not in self.spec.evergreen:
+            return made
+        n_targets = -(-max(schedule.batch, schedule.season) // schedule.horizon) * schedule.horizon
+        first, start = end - n_targets, end - n_targets - self._lookback
+
+        def losses_of(y: Floats, forecast: Floats) -> Floats:
+            return losses.loss(testing.loss, y, forecast, quantile=testing.quantile)
+
+        designer = Designer(self._features)
+        for rows in self._chunks(list(range(n_streams)), n_targets):
+            y = self._rings.outcomes.window(start, end, np.asarray(rows))
+            made[rows] = median_to_naive(designer, y, start=start, first=first, last=end, losses_of=losses_of)
+        return made
 
     def _score(self, block: LossBlock, members: OpenMembers) -> None:
         self._summary = summarise(block, self.spec.testing)

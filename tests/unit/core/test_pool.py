@@ -107,6 +107,18 @@ def test_a_member_without_losses_is_expected_to_do_as_its_kind_does_in_the_fleet
     assert made[2, 1] == pytest.approx(0.5)  # what the evergreen member is worth in the two others
 
 
+def test_what_the_past_says_of_a_member_counts_until_anybody_has_a_loss_on_its_seat() -> None:
+    expected = pool.expected_loss(rows([NAN, 3.0], [NAN, 0.4], [NAN, NAN]))
+    seated = np.ones((3, 2), dtype=bool)
+    before = pool.relative_losses(np.full((3, 2), NAN), seated, n_fixed=2, shrinkage=0.0, expected=expected)
+    np.testing.assert_allclose(before[:, 1], [3.0, 1.0, 1.0])
+    recent = rows([NAN, NAN], [2.0, 1.0], [2.0, 1.0])
+    np.testing.assert_array_equal(
+        pool.relative_losses(recent, seated, n_fixed=2, shrinkage=0.0, expected=expected),
+        pool.relative_losses(recent, seated, n_fixed=2, shrinkage=0.0),
+    )
+
+
 def test_shrinkage_draws_every_stream_to_the_median_of_the_fleet() -> None:
     recent = rows([1.0, 3.0], [3.0, 1.0], [2.0, 2.0])
     spread = [

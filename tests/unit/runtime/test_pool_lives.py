@@ -1,6 +1,7 @@
 """Pools in whole lives: restarts change nothing, who fails takes only itself out, orders hold."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -110,6 +111,21 @@ def served(life: Life, name: str, first_day: int) -> dict[int, tuple[float, str]
         for slot, value, code in zip(block.slot[mine], block.forecast[mine], block.version[mine], strict=True):
             found[int(slot)] = (float(value), block.versions[code])
     return {slot: value for slot, value in found.items() if slot < life.day * HOURS}  # the next origin is due too
+
+
+def test_the_median_is_not_trusted_where_the_past_shows_that_it_lags(tmp_path: Path) -> None:
+    y = demand(3, WARM_DAYS + 3)
+    y[1] += 20.0 * np.arange(y.shape[1]) / HOURS  # a level that moves
+    settings = blend()
+    settings = replace(settings, schedule=replace(settings.schedule, train_window=WARM_DAYS * HOURS))
+    life = Life(y, settings, checkpoints=FileCheckpoints(tmp_path)).until(WARM_DAYS)
+    usual, lagging = (weights(life, name, FIRST) for name in ("s000", "s001"))
+    assert usual[Evergreen.MEDIAN] == pytest.approx(usual[Evergreen.LAD])
+    assert lagging[Evergreen.MEDIAN] < 1e-3
+    assert lagging[Evergreen.LAD] > 0.1
+    before = life.engine.pools.weights()
+    life.open()
+    np.testing.assert_array_equal(life.engine.pools.weights(), before)  # known to a restart, too
 
 
 # what is served
