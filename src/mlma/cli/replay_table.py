@@ -35,6 +35,9 @@ def show(figures: "Mapping[str, object]") -> None:
         f"{figures['streams']:,} streams, {figures['batches']:,} batches, {len(skipped):,} notes on what was skipped, "
         f"{refused:,} rows refused"
     )
+    left_out = max((cast("int", found.get("streams_left_out") or 0) for found in policies.values()), default=0)
+    if left_out and has_scores(figures):
+        say(f"left out of every comparison, for always has no loss there: {left_out:,} of the streams")
     for note in sorted(skipped, key=lambda note: -cast("int", note.get("rows", 0)))[:5]:
         say("  " + ", ".join(f"{key} {value}" for key, value in note.items()))
     _overhead(cast("dict[str, float | None]", figures["cpu"]))

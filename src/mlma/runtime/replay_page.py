@@ -163,7 +163,7 @@ def _difference(found: Mapping[str, float | None] | None) -> str:
     if found is None:
         return "<td></td>"
     middle, low, high = (_number(found[key], sign=True) for key in ("difference", "low", "high"))
-    return f"<td>{middle} <small>{low} to {high}</small></td>"
+    return f"<td>{middle} <small>{low} to {high}</small></td>" if middle != "-" else "<td>-</td>"
 
 
 def _where_the_calendar_wins(policies: Mapping[str, Figures]) -> str:

@@ -131,6 +131,16 @@ def test_a_replay_that_scored_nothing_says_so_in_words_and_by_its_code(mlma, tmp
     assert json.loads(out.read_text())["policies"]["never"]["mean_loss"] is None
 
 
+def test_a_replay_of_constants_says_why_nothing_is_compared(mlma, tmp_path):
+    lines = [f"s,2001-03-{day:02}T{hour:02}:00Z,5" for day in range(1, 29) for hour in range(24)]
+    data = tmp_path / "constant.csv"
+    data.write_text("\n".join(["stream,ts,y", *lines]) + "\n")
+    replayed = ("--batch", "7d", "--train-window", "21d", "--policy", "always", "--policy", "never")
+    result = mlma("replay", str(data), *replayed, "--model", "ridge", "--executor", "inline")
+    assert result.exit_code == 0, result.output
+    assert "left out of every comparison, for always has no loss there: 1 of the streams" in result.stdout
+
+
 def test_debug_shows_the_error_itself(mlma, monkeypatch):
     from mlma.core.errors import StoreError
 
