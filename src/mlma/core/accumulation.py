@@ -26,8 +26,9 @@ HIGHEST = 2.5
 """Score beyond which one batch does not add more: a single wild batch is for its own test, and must not fill the sum
 of the batches after it. Heavy tails keep their level by it (measured: docs/adr/0019)."""
 
-SHARE = 0.5
-"""Level of the newest batch's own test over that of the sum, where both are tested together."""
+SHARE, RECENT_SHARE = 0.5, 0.1
+"""Levels of the newest batch's own tests over that of the sum: against the frozen batches, that the scores are made
+with, and against the recent ones (measured: docs/adr/0019)."""
 
 LIKENESS = np.array([1.0, 1.0, 0.88, 0.81, 0.76, 0.73, 0.705, 0.69, 0.68])
 """Correlation that the normal scores of the newest batch and of the sum of so many scores count with at `USUAL`: the
@@ -35,6 +36,10 @@ one at which `together` keeps the rate of simulated healthy scores."""
 
 USUAL, FALL = 0.02, 0.27
 """Farther out than the first p-value, both are less alike: by so much of what lacks to 1 for every factor e."""
+
+CAREFUL = 0.93
+"""Of the likeness that a straight line through the scores would have, where neighbours depend on each other: as much as
+keeps it below what was simulated, up to a correlation of .95."""
 
 STEP, STEPS = 0.05, 480
 """Grid of the sum: beyond 24, healthy streams are not told apart."""
@@ -96,9 +101,9 @@ def tail(total: Floats, length: Ints, shared: Floats) -> Floats:
 
     Notes
     -----
-    Scores are taken as independent standard normal, plus the shared error. P(W > c) after n steps of
-    W = max(0, W + score - allowance) is integrated on a grid, and over the shared error by Gauss and Hermite. Of a
-    sum between two entries of the table, the larger p-value is taken.
+    Scores are taken as standard normal and independent but for the shared error, which is part of their variance.
+    P(W > c) after n steps of W = max(0, W + score - allowance) is integrated on a grid, and over the shared error by
+    Gauss and Hermite. Of a sum between two entries of the table, the larger p-value is taken.
 
     Examples
     --------
@@ -120,40 +125,74 @@ def tail(total: Floats, length: Ints, shared: Floats) -> Floats:
     return made
 
 
-def together(newest: Floats, total: Floats, correlation: Floats | Callable[[Ints], Floats]) -> Floats:
-    """p-value of the newest batch's own test and of the sum together, elementwise; NaN counts as absent.
+def together(
+    total: Floats, frozen: Floats, recent: Floats, alike: Callable[[Ints], Floats], near: Callable[[Ints], Floats]
+) -> Floats:
+    """p-value of what several batches add up to and of the newest batch's own two tests, elementwise; NaN is absent.
 
-    The own test gets `SHARE` of the level of the sum. What is paid for asking twice is the probability that either of
-    two normal scores with the given correlation is beyond its threshold (Owen, 1956).
+    The own tests get `SHARE` and `RECENT_SHARE` of the level of the sum. What is paid for asking three times is a bound
+    (Hunter, 1976; Worsley, 1982): all three levels, less the probabilities that the sum and the test against the
+    frozen batches both reject, and that both own tests do. Those are of two correlated normal scores (Owen, 1956).
 
     Parameters
     ----------
-    newest, total
-        Shape (streams,), p-values.
-    correlation
-        Shape (streams,), of their normal scores at `USUAL`, in [0, 1]; too low a value costs power, not level.
-        Or a function that gives it for some streams (indices): it matters for small p-values alone.
+    total
+        Shape (streams,), p-values of the sums.
+    frozen, recent
+        Shape (streams,), p-values of the newest batch against the frozen and against the recent batches.
+    alike
+        Gives for some streams (indices) the correlation of the normal scores of the first two at `USUAL`, in [0, 1];
+        too low a value costs power, not level. It matters for small p-values alone.
+    near
+        The same for the last two.
 
     Examples
     --------
-    >>> p, q = np.array([0.01, 0.01, np.nan]), np.array([0.3, 0.01, 0.03])
-    >>> together(p, q, np.array([0.6, 0.6, 0.6])).round(4).tolist()
-    [0.0269, 0.0141, 0.03]
+    >>> total, frozen = np.array([0.01, 0.3, 0.3, np.nan]), np.array([0.3, 0.01, 0.3, np.nan])
+    >>> made = together(total, frozen, np.array([0.3, 0.3, 0.01, 0.03]), np.ones_like, np.ones_like)
+    >>> made.round(4).tolist()
+    [0.01, 0.02, 0.1, 0.03]
     """
-    low = np.fmin(newest / SHARE, total)
-    made = np.minimum(low * (1.0 + SHARE), 1.0)
+    low = np.fmin(np.fmin(frozen / SHARE, recent / RECENT_SHARE), total)
+    made = np.minimum(low * (1.0 + SHARE + RECENT_SHARE), 1.0)
     matter = np.flatnonzero(low < LARGE)
-    q = np.maximum(low[matter], SMALLEST)
-    place = np.log(q) * (-POINTS / np.log(LARGE / SMALLEST)) + POINTS * np.log(LARGE) / np.log(LARGE / SMALLEST)
-    at = np.clip(place, 0.0, POINTS - 1.0).astype(np.int64)
-    found = correlation(matter) if callable(correlation) else correlation[matter]
-    steps = (np.clip(found, 0.0, 1.0) * 100.0).astype(np.int64)  # rounded down
-    for step in np.unique(steps):
-        some = np.flatnonzero(steps == step)
-        made[matter[some]] = low[matter[some]] * _prices(int(step)).take(at[some])
-    alone = np.flatnonzero(np.isnan(newest + total))
-    made[alone] = np.fmin(newest[alone], total[alone])
+    q = low[matter]
+    span = np.log(LARGE / SMALLEST)
+    place = (np.log(LARGE) - np.log(np.maximum(q, SMALLEST))) * (POINTS / span)
+    at = np.minimum(place.astype(np.int64), POINTS - 1)
+    at_most = [(np.clip(found, 0.0, 1.0) * 100.0).astype(np.int64) for found in (alike(matter), near(matter))]
+    price = (1.0 + SHARE + RECENT_SHARE) - sum(
+        table.take(step * POINTS + at) for table, step in zip(_both_reject(), at_most, strict=True)
+    )
+    made[matter] = q * np.maximum(price, 1.0)
+    alone = np.flatnonzero(np.isnan(total + frozen) & np.isnan(frozen + recent) & np.isnan(total + recent))
+    made[alone] = np.fmin(np.fmin(total, frozen), recent)[alone]
     return made
+
+
+def likeness(length: Ints, frozen: Ints, rho: float) -> Floats:
+    """Correlation of the normal scores of the newest batch's test against the frozen ones and of a sum, at least.
+
+    Where neighbours depend on each other, the sum adds up what the batch before does not explain. The newest batch's
+    own test has a part of that and parts of the older batches, back to the newest frozen one, which it knows.
+
+    Parameters
+    ----------
+    length
+        Shape (n,), how many scores were added.
+    frozen
+        Shape (n,), batches since the newest frozen one; 0 while batches are still being frozen.
+    rho
+        Correlation of neighbouring batches.
+    """
+    newest = LIKENESS[length]
+    if rho <= 0.0:
+        return np.asarray(newest)
+    back = np.maximum(frozen, 1)
+    part = np.sqrt((1.0 - rho**2) / (1.0 - rho ** (2.0 * back)))
+    older = np.sqrt((1.0 - newest**2) / np.maximum(length - 1, 1))
+    older *= rho * (1.0 - rho ** (np.minimum(back, np.maximum(length, 1)) - 1.0)) / (1.0 - rho)
+    return np.asarray(part * np.maximum(newest, CAREFUL * (newest + older)))
 
 
 def normal_score(t: Floats, df: Floats | float) -> Floats:
@@ -175,8 +214,10 @@ def normal_score(t: Floats, df: Floats | float) -> Floats:
 def _table(length: int, tau: int) -> Floats:
     """p-values at every `STEP` / `FINE` of the sum, for a shared error of ``tau`` / `TAUS`."""
     nodes, weights = hermegauss(NODES) if tau else (np.zeros(1), np.ones(1))
+    spread = float(np.sqrt(max(1.0 - (tau / TAUS) ** 2, 0.1)))
     made = sum(
-        w * _survival(length, float(x) * tau / TAUS) for x, w in zip(nodes, weights / weights.sum(), strict=True)
+        w * _survival(length, float(x) * tau / TAUS, spread)
+        for x, w in zip(nodes, weights / weights.sum(), strict=True)
     )
     logs = np.log(np.maximum(made, SMALLEST))
     at = np.arange(STEPS * FINE) / FINE
@@ -184,9 +225,9 @@ def _table(length: int, tau: int) -> Floats:
 
 
 @lru_cache(maxsize=512)
-def _survival(length: int, shift: float) -> Floats:
+def _survival(length: int, shift: float, spread: float) -> Floats:
     """P(W > c) after ``length`` steps with mean ``shift`` less the allowance, for c = 0, STEP, ...; shape (STEPS,)."""
-    beyond = _beyond(shift)
+    beyond = _beyond(shift, spread)
     mass = np.zeros(STEPS)  # at 0, and in each cell between two points of the grid
     mass[0] = 1.0
     above = mass
@@ -198,24 +239,35 @@ def _survival(length: int, shift: float) -> Floats:
 
 
 @lru_cache(maxsize=32)
-def _beyond(shift: float) -> Floats:
+def _beyond(shift: float, spread: float) -> Floats:
     """P(w + step > c) for every c of the grid and every w: 0, and the middles of the cells; (STEPS, STEPS)."""
     c = STEP * np.arange(STEPS)
     w = np.append(0.0, c[1:] - STEP / 2.0)
     reach = np.arange(-STEPS, STEPS + 1) + 0.5
-    by_distance = ndtr(-(STEP * reach - shift + ALLOWANCE))  # c - w = STEP * (i - j + 1 / 2)
+    by_distance = ndtr(-(STEP * reach - shift + ALLOWANCE) / spread)  # c - w = STEP * (i - j + 1 / 2)
     i, j = np.indices((STEPS, STEPS))
     made: NDArray[np.float64] = by_distance[i - j + STEPS]
-    made[:, 0] = ndtr(-(c - w[0] - shift + ALLOWANCE))
+    made[:, 0] = ndtr(-(c - w[0] - shift + ALLOWANCE) / spread)
     return made
 
 
-@lru_cache(maxsize=128)
-def _prices(step: int) -> Floats:
-    """What asking twice costs, over the sum's p-value, from `LARGE` down to `SMALLEST`; correlation ``step`` / 100."""
+@lru_cache(maxsize=1)
+def _both_reject() -> tuple[Floats, Floats]:
+    """How often two tests reject together over the level of the sum, flat tables of correlation in percent and level.
+
+    Levels fall from `LARGE` to `SMALLEST`. The first is of the sum and the newest batch against the frozen ones, which
+    are less alike farther out; the second of the newest batch against the frozen and the recent ones.
+    """
     q = np.exp(np.log(LARGE) - np.arange(POINTS) / POINTS * np.log(LARGE / SMALLEST))
-    least = step / 100.0
-    r = np.minimum(least + FALL * (1.0 - least) * np.clip(np.log(q / USUAL), -1.5, 1.5), 0.9999)
-    h, k, root = -ndtri(SHARE * q), -ndtri(q), np.sqrt(1.0 - r**2)
-    both = (q + SHARE * q) / 2.0 - owens_t(h, (k - r * h) / (h * root)) - owens_t(k, (h - r * k) / (k * root))
-    return np.asarray(np.maximum((1.0 + SHARE) - both / q, 1.0))
+    least = np.arange(101)[:, None] / 100.0
+    farther = np.minimum(least + FALL * (1.0 - least) * np.clip(np.log(q / USUAL), -1.5, 1.5), 0.9999)
+    total, frozen, recent = -ndtri(q), -ndtri(SHARE * q), -ndtri(RECENT_SHARE * q)
+    first = _both(total, frozen, farther) / q
+    return first.ravel(), (_both(frozen, recent, np.minimum(least, 0.9999)) / q).ravel()
+
+
+def _both(h: Floats, k: Floats, r: Floats) -> Floats:
+    """Probability that two normal scores with correlation r are beyond h > 0 and k > 0."""
+    root = np.sqrt(1.0 - r**2)
+    made = (ndtr(-h) + ndtr(-k)) / 2.0 - owens_t(h, (k - r * h) / (h * root)) - owens_t(k, (h - r * k) / (k * root))
+    return np.asarray(np.maximum(made, 0.0))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlma.core.accumulation import ALLOWANCE, LIKENESS, WINDOW, added, tail
+from mlma.core.accumulation import ALLOWANCE, WINDOW, added, likeness, tail
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.loss_tests import Prior
 from mlma.core.prediction import Dependence, Prediction
@@ -86,8 +86,8 @@ def add_up(
     if len(ask):
         rise[ask] = _mean_score([score[ask] for score in clean]) * sd[ask]
         rise[ask] *= np.sqrt(1.0 - dependence.rho**2) / ((1.0 - dependence.rho) * shrink)
-    likeness = LIKENESS[length[:1]] if length.strides == (0,) else LIKENESS[length]
-    return Added(p_value, np.broadcast_to(likeness, n), rise)
+    alike = likeness(length[of_all], frozen[of_all], dependence.rho)
+    return Added(p_value, np.broadcast_to(alike, n), rise)
 
 
 def _mean_score(scores: list[Floats]) -> Floats:

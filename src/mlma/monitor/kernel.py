@@ -69,7 +69,7 @@ class Kernel:
     def compare(self, tested: Floats, total: Added | None = None) -> "Comparison":
         """Test a batch against both references, for numbers of shape (streams,).
 
-        With ``total``, what the newest batches add up to takes the place of the anchored reference's own test.
+        With ``total``, what the newest batches add up to is tested with them, and gets most of the level.
         """
         least = self.settings.min_reference
         p_adaptive, p_anchored = (
@@ -88,9 +88,7 @@ class Kernel:
 
         effect = _rise(tested, self.adaptive, self.anchored, _is_louder(p_anchored, p_adaptive))
         if total is not None:
-            return _with_sum(
-                p_adaptive, p_anchored, effect, total, lambda some: total.likeness[some] * correlations(some)
-            )
+            return _with_sum(p_adaptive, p_anchored, effect, total, correlations)
         return Comparison(p_adaptive, p_anchored, either(p_adaptive, p_anchored, correlations), effect)
 
     def p_sham(self, segments: Segments, newest_first: Floats, shrink: float = 1.0) -> tuple[Floats, Floats]:
@@ -127,7 +125,7 @@ class Kernel:
         effect = _rise(recent, adaptive, anchored, _is_louder(p_anchored, p_adaptive))
         if self.settings.accumulate:
             total = add_up_sham(segments, values, self.settings, self.dependence, prior, shrink)
-            found = _with_sum(p_adaptive, p_anchored, effect, total, lambda some: total.likeness[some] * alike[some])
+            found = _with_sum(p_adaptive, p_anchored, effect, total, lambda some: alike[some])
             return found.p_value, found.effect
         return either(p_adaptive, p_anchored, alike), effect
 
@@ -171,11 +169,12 @@ class Comparison(NamedTuple):
 def _with_sum(
     p_adaptive: Floats, p_anchored: Floats, effect: Floats, total: Added, correlations: Callable[[Ints], Floats]
 ) -> Comparison:
-    """The adaptive reference and what the newest batches add up to together; the anchored test is part of that."""
+    """Both references and what the newest batches add up to together."""
     rises = np.flatnonzero(~np.isnan(total.rise))
     louder = rises[total.p_value[rises] < np.fmin(p_adaptive[rises], p_anchored[rises])]
     effect[louder] = np.expm1(np.minimum(total.rise[louder], HIGHEST))
-    return Comparison(p_adaptive, p_anchored, together(p_adaptive, total.p_value, correlations), effect, total.p_value)
+    p_value = together(total.p_value, p_anchored, p_adaptive, lambda some: total.likeness[some], correlations)
+    return Comparison(p_adaptive, p_anchored, p_value, effect, total.p_value)
 
 
 def correlation(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlma import LossMonitor
+from mlma.core.accumulation import RECENT_SHARE, SHARE
 from mlma.core.decisions import Reason
 from mlma.core.prediction import Dependence
 from mlma.monitor.sham import Segments
@@ -43,6 +44,34 @@ def test_a_small_rise_that_lasts_is_found_by_more_streams_and_says_that_several_
     spoke = verdicts[-1].reason[:40] == Reason.ALARM_ACCUMULATED
     assert spoke.mean() > 0.2
     assert 0.1 < np.median(verdicts[-1].effect[:40][spoke]) < 0.4
+
+
+def test_a_rise_that_the_recent_batches_have_swallowed_is_found_against_the_frozen_ones():
+    batches = losses(27, seed=11)
+    for batch in batches[14:]:
+        batch[:40] *= 1.5
+    late = fed(monitor(alpha=0.01), batches)[-1]
+    assert np.median(late.p_adaptive[:40]) > 0.05
+    assert np.median(late.p_anchored[:40]) < 0.01
+    assert (late.p_value[:40] <= 0.01).mean() > 0.6
+
+
+def test_a_rise_over_the_recent_level_is_found_in_a_stream_that_became_better_than_its_frozen_batches():
+    batches = losses(27, seed=12)
+    for batch in batches[14:]:
+        batch[:20] *= 0.5
+    batches[-1][:20] *= 1.6
+    last = fed(monitor(), batches)[-1]
+    assert np.median(last.p_anchored[:20]) > 0.5
+    assert last.alarm[:20].mean() > 0.5
+    assert (last.reason[:20][last.alarm[:20]] == Reason.ALARM_ADAPTIVE).all()
+
+
+def test_each_test_has_its_share_of_the_level_and_three_cost_no_more_than_their_shares():
+    for verdicts in fed(monitor(), losses(24, seed=13, rho=0.4))[3:]:
+        low = np.fmin(np.fmin(verdicts.p_anchored / SHARE, verdicts.p_adaptive / RECENT_SHARE), verdicts.p_accumulated)
+        assert (verdicts.p_value >= np.minimum(low, 1.0) - 1e-12).all()
+        assert (verdicts.p_value <= low * (1.0 + SHARE + RECENT_SHARE) + 1e-12).all()
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.6])
