@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mlma.core import incidents, label_sets
 from mlma.core.blocks import Bools, Floats
+from mlma.core.common_movement import Scene
 from mlma.core.component_memory import ComponentMemory, empty_memory
 from mlma.core.incidents import Separation, SeparationRules
 from mlma.core.label_sets import LabelSets
@@ -37,6 +38,16 @@ class Common:
         )
         self.memory = found.memory
         return found
+
+    def middle(self, deviation: Floats, scale: Floats) -> float:
+        """Robust location of finite deviations of some streams, as `separate` finds it; 0 of too few."""
+        usable = np.isfinite(deviation)
+        n = int(np.count_nonzero(usable))
+        if n < self.rules.fewest_streams:
+            return 0.0
+        alone = label_sets.build({}, n)
+        scene = Scene(deviation[usable], scale[usable], sets=alone, usable=np.ones(n, dtype=np.bool_))
+        return float(scene.movement(()).component[label_sets.FLEET])
 
     def nothing(self) -> Separation:
         """A batch in which nothing is taken out."""

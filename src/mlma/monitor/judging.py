@@ -8,11 +8,12 @@ import numpy as np
 from mlma.core import fleet
 from mlma.core.batch_summary import BatchSummary
 from mlma.core.blocks import Bools, Floats
+from mlma.core.for_all import for_all
 from mlma.core.incidents import Separation
 from mlma.core.judge import Findings, verdict
 from mlma.core.settings import FleetRule
 from mlma.monitor.accumulation import Added
-from mlma.monitor.kernel import Comparison, Kernel
+from mlma.monitor.kernel import Comparison, Kernel, is_one_for_all
 from mlma.monitor.membership import adaptive_lags, anchored_lags
 from mlma.monitor.memory import Memory
 from mlma.monitor.scores import Scored
@@ -24,6 +25,9 @@ SAMPLE = 2048
 
 CANDIDATES = 1024
 """Streams that a batch's sham streams are drawn from."""
+
+RETURN = 0.5
+"""Part of the way back to the anchored references that the middle of the fleet is brought at every batch."""
 
 SD_OF_MAD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
@@ -120,7 +124,27 @@ def _separated(memory: Memory, batch: Batch, kernel: Kernel) -> Separation:
             scale = np.full(memory.n_streams, SD_OF_MAD * float(np.median(np.abs(known - np.median(known)))))
             ready = batch.usable & (scale > 0.0)
     found = memory.common.separate(deviation, scale, ready, batch=batch.at)
-    return found if memory.settings.subtract_common else replace(found, shift=np.zeros_like(found.shift))
+    if not memory.settings.subtract_common:
+        return replace(found, shift=np.zeros_like(found.shift))
+    return _brought_back(found, memory, batch, kernel)
+
+
+def _brought_back(found: Separation, memory: Memory, batch: Batch, kernel: Kernel) -> Separation:
+    """The same, and part of how far the middle of the fleet has strayed from the anchored references taken out too.
+
+    Nothing else holds it there: every batch is brought to the middle of the recent ones, as a robust location sees
+    it. Of skewed losses that is a little beside their mean, always to the same side, and adds up over the batches.
+    """
+    if not memory.settings.anchored_size:
+        return found
+    some = slice(None, None, max(1, memory.n_streams // SAMPLE))
+    cleaned, scale = batch.tested[some] - found.shift[some], kernel.anchored_scale[some]
+    ready = batch.usable[some] & (scale > 0.0)
+    away = memory.common.middle((cleaned - kernel.anchored.expected[some])[ready], scale[ready])
+    if away == 0.0:
+        return found
+    shift, back = found.shift, RETURN * away
+    return replace(found, shift=for_all(float(shift[0]) + back, len(shift)) if is_one_for_all(shift) else shift + back)
 
 
 def _compared(
