@@ -22,7 +22,8 @@ class Scored(NamedTuple):
     """One batch against the anchored reference, arrays of shape (streams,), NaN where nothing is known.
 
     ``score`` is normal and independent of the scores before; ``residual`` is how far the batch lies from the
-    reference, in standard deviations between batches; None where neighbours do not depend on each other.
+    reference, in standard deviations between batches, of what a season leaves; None where neighbours do not depend
+    on each other.
     """
 
     score: Floats
@@ -56,10 +57,12 @@ def scored(
         t = (tested - prediction.expected) / sd
         residual = None
         if rho > 0.0:
-            wide = np.sqrt(prediction.factor)
-            level = prediction.expected if dependence.repeats > 0.0 else prediction.mean
-            residual = (tested - level) / (sd / wide)
-            innovation = (1.0 - rho**2) + (1.0 - rho) ** 2 * np.maximum(prediction.factor - 1.0, 0.0)
+            is_seasonal = dependence.repeats > 0.0
+            factor = prediction.factor / (1.0 - dependence.repeats)  # over what the season leaves of the variance
+            residual = (tested - (prediction.expected if is_seasonal else prediction.mean)) / (sd / np.sqrt(factor))
+            # errors of the reference: neighbours share that of the level, each phase of a season has its own
+            repeated = 1.0 + rho**2 if is_seasonal else (1.0 - rho) ** 2
+            innovation = (1.0 - rho**2) + repeated * np.maximum(factor - 1.0, 0.0)
             further = (residual - rho * before) / np.sqrt(innovation)
             is_known = ~np.isnan(before) if is_next is None else ~np.isnan(before) & ~is_next
             t = np.where(is_known, further, t)
