@@ -41,7 +41,7 @@ class Common:
 
     def middle(self, deviation: Floats, scale: Floats) -> float:
         """Robust location of finite deviations of some streams, as `separate` finds it; 0 of too few."""
-        usable = np.isfinite(deviation)
+        usable = np.isfinite(deviation + scale)
         n = int(np.count_nonzero(usable))
         if n < self.rules.fewest_streams:
             return 0.0
