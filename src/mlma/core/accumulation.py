@@ -38,8 +38,8 @@ USUAL, FALL = 0.02, 0.27
 """Farther out than the first p-value, both are less alike: by so much of what lacks to 1 for every factor e."""
 
 CAREFUL = 0.93
-"""Of the likeness that a straight line through the scores would have, where neighbours depend on each other: with so much
-of it, `together` exceeds the rate of simulated healthy scores by 6 % at most, up to a correlation of .95."""
+"""Of the likeness that a straight line through the scores would have, where neighbours depend on each other: with so
+much of it, `together` exceeds the rate of simulated healthy scores by 7 % at most, up to a correlation of .95."""
 
 STEP, STEPS = 0.05, 480
 """Grid of the sum: beyond 24, healthy streams are not told apart."""
