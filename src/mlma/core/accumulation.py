@@ -165,8 +165,11 @@ def together(
         table.take(step * POINTS + at) for table, step in zip(_both_reject(), at_most, strict=True)
     )
     made[matter] = q * np.maximum(price, 1.0)
-    alone = np.flatnonzero(np.isnan(total + frozen) & np.isnan(frozen + recent) & np.isnan(total + recent))
-    made[alone] = np.fmin(np.fmin(total, frozen), recent)[alone]
+    some = np.flatnonzero(np.isnan(total + frozen + recent))
+    if len(some):
+        three = np.stack([total[some], frozen[some], recent[some]])
+        is_alone = np.count_nonzero(np.isnan(three), axis=0) >= 2
+        made[some[is_alone]] = np.fmin.reduce(three[:, is_alone])
     return made
 
 

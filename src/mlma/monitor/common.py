@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,7 @@ class Common:
         n = int(np.count_nonzero(usable))
         if n < self.rules.fewest_streams:
             return 0.0
-        alone = label_sets.build({}, n)
-        scene = Scene(deviation[usable], scale[usable], sets=alone, usable=np.ones(n, dtype=np.bool_))
+        scene = Scene(deviation[usable], scale[usable], sets=_unlabelled(n), usable=np.ones(n, dtype=np.bool_))
         return float(scene.movement(()).component[label_sets.FLEET])
 
     def nothing(self) -> Separation:
@@ -70,3 +70,9 @@ class Common:
         """Take up what `arrays` gave."""
         mine = {name.removeprefix(PREFIX): value for name, value in arrays.items() if name.startswith(PREFIX)}
         self.memory = ComponentMemory.from_arrays(mine)
+
+
+@lru_cache(maxsize=8)
+def _unlabelled(n: int) -> LabelSets:
+    """Sets of so many streams without labels: the fleet alone."""
+    return label_sets.build({}, n)
