@@ -83,6 +83,7 @@ def test_inline_and_ray_decide_the_same(tmp_path: Path, model: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_actors_killed_at_random_moments_change_nothing(tmp_path: Path) -> None:
     expected = lived(tmp_path / "inline", InlineExecutor(2), TINY)
 
