@@ -79,6 +79,14 @@ def test_a_file_lies_one_folder_deep_under_the_hash_of_its_content(files, tmp_pa
     assert zlib.decompress(path.read_bytes()) == BLOB
 
 
+def test_what_an_earlier_state_kept_two_folders_deep_is_loaded(files, tmp_path):
+    files.save(BLOB)
+    former = tmp_path / "artifacts" / SHA256[:2] / SHA256[2:4]
+    former.mkdir()
+    (tmp_path / "artifacts" / SHA256[:2] / f"{SHA256}.z").rename(former / f"{SHA256}.z")
+    assert files.load(SHA256) == BLOB
+
+
 def test_saving_again_does_not_touch_the_file(files, tmp_path):
     files.save(BLOB)
     before = everything(tmp_path)

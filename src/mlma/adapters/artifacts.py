@@ -93,7 +93,7 @@ class FileArtifacts:
             raise ArtifactError(f"artifact {sha256!r}: expected a SHA-256 as 64 hexadecimal digits")
         path = self._path(sha256)
         try:
-            packed = path.read_bytes()
+            packed = (path if path.exists() else self._former_path(sha256)).read_bytes()
         except FileNotFoundError:
             raise ArtifactError(f"artifact {path}: the file is missing; expected sha256 {sha256}") from None
         except OSError as error:
@@ -109,6 +109,10 @@ class FileArtifacts:
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / f"{sha256}.z"
+
+    def _former_path(self, sha256: str) -> Path:
+        """Where states that were begun earlier keep it."""
+        return self._root / sha256[:2] / sha256[2:4] / f"{sha256}.z"
 
 
 class MemoryArtifacts:
