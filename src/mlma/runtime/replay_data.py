@@ -149,10 +149,16 @@ def prepared(rows: Rows, request: ReplayRequest, frequency: timedelta) -> tuple[
 
 
 def limited(rows: Rows, limit: int | None, seed: int) -> Rows:
-    """Rows of ``limit`` streams drawn by seed; all rows when there are no more streams than that."""
+    """Rows of ``limit`` streams drawn by seed; all rows when there are no more streams than that.
+
+    A file may name streams that have no row (categories that a filter left behind); they are not drawn.
+    """
     if limit is None or limit >= len(rows.stream_names):
         return rows
-    drawn = np.random.default_rng(seed).choice(len(rows.stream_names), limit, replace=False)
+    present = np.unique(rows.stream_code[rows.stream_code >= 0])
+    if limit >= len(present):
+        return rows
+    drawn = np.random.default_rng(seed).choice(present, limit, replace=False)
     return taken(rows, np.flatnonzero(np.isin(rows.stream_code, drawn)))
 
 

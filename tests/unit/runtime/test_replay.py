@@ -377,6 +377,15 @@ def test_streams_are_drawn_by_seed(clean: Path) -> None:
     assert figures(clean, limit_streams=2, policies=("never",))["streams"] == 2
 
 
+def test_streams_that_a_file_names_without_a_row_are_not_drawn() -> None:
+    rows = rows_of(demand(20, 1), 0, 2)
+    some = replay_data.taken(rows, np.flatnonzero(rows.stream_code % 5 == 0))  # 4 of the 20 have rows left
+    found = replay_data.limited(some, 3, 0)
+    assert len(np.unique(found.stream_code)) == 3
+    assert set(found.stream_code.tolist()) < {0, 5, 10, 15}
+    assert replay_data.limited(some, 4, 0) is some
+
+
 def test_rows_that_are_taken_keep_their_marked_cells() -> None:
     rows = replace(rows_of(demand(2, 1), 0, 3), time_text={1: "noon"}, y_text={4: "many"}, broken={5: "a,b,c,d"})
     found = replay_data.taken(rows, np.array([5, 4, 0]))
