@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlma.core.blocks import Bools, Floats, Ints
+from mlma.core.schedule import Schedule
 
 FRESH_BATCHES = 3
-"""Batches after a training in which a version counts as fresh."""
+"""Batches after a training in which a version counts as fresh, at least (see `fresh_batches`), and owes nothing."""
 
 FLEET_BATCHES = 3.0
 """Batches that the fleet's mean stands for in a stream's own means."""
@@ -36,6 +37,19 @@ SMALLEST_DEBT = 0.4
 
 SMALLEST_SHARE = 0.3
 """Weight of fresh versions in a blend below which no training pays: the rest of the pool forecasts as well."""
+
+
+def fresh_batches(schedule: Schedule) -> int:
+    """Batches for which a version counts as fresh: whole weeks, since versions and yardstick differ by weekday.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime, timedelta
+    >>> hourly = {"anchor": datetime(2001, 1, 1, tzinfo=UTC), "frequency": timedelta(hours=1), "horizon": 24}
+    >>> [fresh_batches(Schedule(**hourly, batch=batch, train_window=672)) for batch in (24, 168)]
+    [7, 3]
+    """
+    return max(FRESH_BATCHES, -(-schedule.season // schedule.batch))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +84,15 @@ class Account:
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
     def after(
-        self, versions: Floats, yardstick: Floats, served: Floats, share: Floats, age: Ints, *, alone: bool
+        self,
+        versions: Floats,
+        yardstick: Floats,
+        served: Floats,
+        share: Floats,
+        age: Ints,
+        *,
+        alone: bool,
+        fresh_for: int = FRESH_BATCHES,
     ) -> Self:
         """Account after one more batch.
 
@@ -88,16 +110,20 @@ class Account:
             Batches since the last training, shape (streams,); 1 for the first batch under the new version.
         alone
             One version serves: what it loses counts in full, and from the first batch on. In a blend it counts by
-            the versions' share, and only once they are no longer fresh: their weight answers sooner.
+            the versions' share, and only after some batches: their weight answers sooner.
+        fresh_for
+            Batches whose losses say what is usual, see `fresh_batches`.
         """
         excess = self.excess(versions, yardstick, served)
         known = np.isfinite(excess)
         ratio = np.log(np.where(known, versions, 1.0) / np.where(known, yardstick, 1.0))
         ratio = np.clip(ratio, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
-        fresh = known & (age <= FRESH_BATCHES)
+        fresh = known & (age <= fresh_for)
         weight = np.ones(len(age)) if alone else self.share()
         grown = self.debt + weight * (np.where(known, excess, 0.0) - SLACK)
-        charged = known & (alone | ~fresh) & bool(self.fresh_n.any())  # before that, nobody knows what is usual
+        charged = (
+            known & (alone | (age > FRESH_BATCHES)) & bool(self.fresh_n.any())
+        )  # before that, nobody knows what is usual
         return type(self)(
             debt=np.where(charged, np.maximum(grown, 0.0), self.debt),
             fresh_sum=self.fresh_sum + np.where(fresh, ratio, 0.0),

@@ -34,7 +34,15 @@ class GroupAccount:
         return type(self)(streams=self.streams.grown(n_streams), debt=self.debt)
 
     def after(
-        self, model: Floats, yardstick: Floats, served: Floats, share: Floats, member: Bools, *, age: int
+        self,
+        model: Floats,
+        yardstick: Floats,
+        served: Floats,
+        share: Floats,
+        member: Bools,
+        *,
+        age: int,
+        fresh_for: int = FRESH_BATCHES,
     ) -> Self:
         """Account after one more batch.
 
@@ -52,6 +60,8 @@ class GroupAccount:
             Streams of the group, shape (streams,).
         age
             Batches since the model's training; 1 for the first batch under it.
+        fresh_for
+            Batches whose losses say what is usual, see `mlma.core.account.fresh_batches`.
 
         Notes
         -----
@@ -66,7 +76,7 @@ class GroupAccount:
             grown = np.where(known, self.streams.share() * (excess - SLACK), 0.0).sum() / known.sum()
             debt = max(0.0, debt + float(grown))
         ages: Ints = np.full(len(mine), age, dtype=np.int64)
-        streams = self.streams.after(mine, yardstick, served, share, ages, alone=False)
+        streams = self.streams.after(mine, yardstick, served, share, ages, alone=False, fresh_for=fresh_for)
         return type(self)(streams=streams, debt=debt)
 
     def pays(self, price: float, member: Bools) -> bool:

@@ -149,23 +149,25 @@ class Groups:
 
     # batches
 
-    def charge(self, losses: Floats, yardstick: Floats, served: Floats, share: Floats, *, batch: int) -> None:
+    def charge(
+        self, losses: Floats, yardstick: Floats, served: Floats, share: Floats, *, batch: int, fresh_for: int
+    ) -> None:
         """Note what age has cost in a closed batch.
 
         Parameters
         ----------
         losses, share
             Mean losses of the groups' models and their weights, shape (streams, groups).
-        yardstick, served
+        yardstick, served, fresh_for
             See `mlma.core.group_account.GroupAccount.after`.
         """
         for column, group in enumerate(self.each):
             serving = group.serving
             if serving is None or serving.batch >= batch:
                 continue
-            group.account = group.account.after(
-                losses[:, column], yardstick, served, share[:, column], group.member, age=batch - serving.batch
-            )
+            age = batch - serving.batch
+            mine = losses[:, column], yardstick, served, share[:, column]
+            group.account = group.account.after(*mine, group.member, age=age, fresh_for=fresh_for)
 
     def due(
         self, now: GroupSignals, policy: Policy, life: LifeSettings, *, at: datetime

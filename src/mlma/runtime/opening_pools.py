@@ -4,6 +4,7 @@ from datetime import datetime
 
 import numpy as np
 
+from mlma.core.account import fresh_batches
 from mlma.core.decisions import Reason, Role
 from mlma.core.records import Serving, Version
 from mlma.runtime.control import Control
@@ -12,7 +13,8 @@ from mlma.runtime.pools import Pools
 
 def opened(control: Control) -> Pools:
     """Pools as they were recorded after the last closed batch, and who came since."""
-    pools, cursor = Pools(control.settings.life), control.store.cursor()
+    pools = Pools(control.settings.life, fresh_for=fresh_batches(control.settings.schedule))
+    cursor = control.store.cursor()
     pools.grow(control.fleet.n_streams)
     pools.groups.grow(control.fleet.streams)
     pools.weigh(control.fleet.streams)

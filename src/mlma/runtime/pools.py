@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mlma.core import backoff, pool
-from mlma.core.account import Account
+from mlma.core.account import FRESH_BATCHES, Account
 from mlma.core.blocks import Bools, Floats, Ints, PoolBlock
 from mlma.core.comparison import Comparisons
 from mlma.core.recalibration import N_SUMS, after, solved
@@ -33,6 +33,7 @@ class Pools:
     """One row a stream, one seat a column; the first seats belong to seasonal naive and the evergreen members."""
 
     life: LifeSettings
+    fresh_for: int = FRESH_BATCHES  # see `mlma.core.account.fresh_batches`
     seating: Seating = field(init=False)
     record: pool.Record = field(init=False)  # (streams, seats)
     account: Account = field(init=False)
@@ -268,7 +269,9 @@ class Pools:
     def charge(self, groups: Floats, served: Floats, age: Ints) -> None:
         """Note what age has cost in a closed batch; see `mlma.core.account.Account.after`."""
         share = self.weights()[:, self.n_fixed :].sum(axis=1)
-        self.account = self.account.after(groups[:, 0], groups[:, 1], served, share, age, alone=self._alone)
+        self.account = self.account.after(
+            groups[:, 0], groups[:, 1], served, share, age, alone=self._alone, fresh_for=self.fresh_for
+        )
 
     def charge_groups(self, losses: Floats, yardstick: Floats, served: Floats, batch: int) -> None:
         """Note what the age of the groups' models has cost in a closed batch; see `mlma.runtime.groups.Groups.charge`.
@@ -280,7 +283,8 @@ class Pools:
         """
         if len(self.groups):
             mine = slice(self.n_ageless, self.n_fixed)
-            self.groups.charge(losses[:, mine], yardstick, served, self.weights()[:, mine], batch=batch)
+            share = self.weights()[:, mine]
+            self.groups.charge(losses[:, mine], yardstick, served, share, batch=batch, fresh_for=self.fresh_for)
 
     def paid(self, stream_ids: Sequence[int]) -> None:
         """Start the debts of streams over whose trainings start now."""

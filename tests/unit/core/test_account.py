@@ -189,3 +189,15 @@ def test_an_account_grows_with_the_fleet_and_survives_being_written_down() -> No
         assert not grown.arrays()[name][2:].any()
     same(Account.of(grown.arrays()), grown)
     same(account.grown(2), account)
+
+
+def test_versions_that_are_better_on_one_weekday_alone_do_not_age() -> None:
+    def debt(fresh_for: int) -> float:
+        account = Account.empty(1)
+        for age in range(1, 29):
+            made, ages = np.array([0.7 if age % 7 == 1 else 1.0]), np.array([age])
+            account = account.after(made, np.ones(1), made, np.full(1, 0.6), ages, alone=False, fresh_for=fresh_for)
+        return float(account.debt[0])
+
+    assert debt(3) > 0.3  # the good day is a third of what counts as usual
+    assert debt(7) < 0.1
