@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mlma.core.schedule import Schedule
 from mlma.core.settings import Evergreen
+from mlma.models.evergreen import gram
 from mlma.models.evergreen.design import Designer, bounds
 from mlma.models.evergreen.members import Learned, Members
 from mlma.models.features import Features
@@ -417,3 +418,18 @@ def test_members_come_in_the_order_that_was_asked_for(families: tuple[Evergreen,
     everybody = past_of(DAILY)
     expected = everybody.forecast(everybody.start(y), y)[:, [ALL.index(family) for family in families]]
     np.testing.assert_array_equal(past.forecast(past.start(y), y), expected)
+
+
+def test_a_feature_that_varies_by_rounding_alone_gets_no_coefficient() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(1, 200, 2))
+    features[0, :, 1] = 7.3
+    weight = np.sqrt(0.97 ** np.arange(200))  # the sums are no whole numbers, so float32 rounds them
+    rows = gram.rows_of(features, 2.0 * features[:, :, 0], np.ones((1, 200), dtype=np.bool_)) * weight[:, None]
+    empty = np.zeros((1, 1, 4, 4), dtype=np.float32)
+    total = gram.accumulated(empty, rows, np.zeros(200, dtype=np.int64), decay=1.0)
+    mass, mean = float(total[0, 0, 0, 0]), float(total[0, 0, 0, 2]) / float(total[0, 0, 0, 0])
+    assert abs(float(total[0, 0, 2, 2]) / mass - mean**2) > gram.TINY_SD**2
+    solution = gram.solved(total, penalty=1e-3, n_rows=np.full((1, 1), 200.0))[0, 0]
+    assert solution[2] == 0.0
+    np.testing.assert_allclose(solution[:2], [0.0, 2.0], atol=1e-4)

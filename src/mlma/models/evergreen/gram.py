@@ -8,6 +8,9 @@ from mlma.core.blocks import Bools, Floats, Ints
 TINY_SD = 1e-7
 """Standard deviation below which a feature counts as constant."""
 
+ROUNDINGS = 16
+"""Last places of its mean square up to which a feature's variance may come from the rounding of the sums."""
+
 RELATIVE_PENALTY = 1e-9
 """Of a standardised product; keeps a system of equal features solvable."""
 
@@ -69,15 +72,17 @@ def accumulated(total: NDArray[np.float32], rows: Floats, group: Ints, *, decay:
     count = np.bincount(group, minlength=total.shape[1])
     begin, order = np.cumsum(count) - count, np.argsort(group, kind="stable")
     alike = [(int(n), np.flatnonzero(count == n)) for n in np.unique(count[count > 0])]
+    narrow = rows.astype(np.float32)
     size = max(1, SYSTEMS_AT_ONCE // max(1, total.shape[1]))
     for at in range(0, len(total), size):
         part = slice(at, at + size)
         np.multiply(total[part], np.float32(decay), out=made[part])
         for n, groups in alike:  # all groups with as many rows at once
-            mine = rows[part][:, order[begin[groups][:, None] + np.arange(n)]]
+            mine = narrow[part][:, order[begin[groups][:, None] + np.arange(n)]]
             wide = mine.transpose(0, 1, 3, 2)
-            added = wide * mine if n == 1 else np.matmul(wide, mine)
-            made[part, groups if len(groups) < len(count) else slice(None)] += added.astype(np.float32)
+            made[part, groups if len(groups) < len(count) else slice(None)] += (
+                wide * mine if n == 1 else np.matmul(wide, mine)
+            )
     return made
 
 
@@ -103,26 +108,28 @@ def solved(total: Floats | NDArray[np.float32], *, penalty: float, n_rows: Float
     made = np.empty((len(flat), p + 1))
     for at in range(0, len(flat), SYSTEMS_AT_ONCE):
         part = slice(at, at + SYSTEMS_AT_ONCE)
-        made[part] = _solved(flat[part].astype(np.float64, copy=False), penalty, rows[part])
+        made[part] = _solved(flat[part], penalty, rows[part])
     return made.reshape(*n_rows.shape, p + 1)
 
 
-def _solved(total: Floats, penalty: float, n_rows: Floats) -> Floats:
+def _solved(total: Floats | NDArray[np.float32], penalty: float, n_rows: Floats) -> Floats:
     p = total.shape[-1] - 2
-    mass = total[:, 0, 0]
+    mass = total[:, 0, 0].astype(np.float64)
     enough = (mass > 0) & (n_rows >= 2)
     share = 1.0 / np.where(enough, mass, 1.0)
-    mean = total[:, 0, 1:] * share[:, None]
-    system = total[:, 1:-1, 1:-1] * share[:, None, None]
-    system -= mean[:, :p, None] * mean[:, None, :p]
-    variance = np.einsum("nii->ni", system).copy()
-    usable = variance > TINY_SD**2
-    per_sd = np.where(usable, 1.0 / np.sqrt(np.where(usable, variance, 1.0)), 0.0)
-    system *= per_sd[:, :, None]  # in place: the numbers stay in the cache
-    system *= per_sd[:, None, :]
+    first = total[:, 0, 1:].astype(np.float64)
+    mean = first * share[:, None]
+    system = np.multiply(-mean[:, :p, None], first[:, None, :p])
+    system += total[:, 1:-1, 1:-1]
+    variance = np.einsum("nii->ni", system) * share[:, None]
+    rounding = ROUNDINGS * float(np.finfo(total.dtype).eps) * mean[:, :p] ** 2  # what is left of a constant's variance
+    usable = variance > np.maximum(rounding, TINY_SD**2)
+    per_root = np.where(usable, np.sqrt(share[:, None] / np.where(usable, variance, 1.0)), 0.0)
+    system *= per_root[:, :, None]  # in place: the numbers stay in the cache
+    system *= per_root[:, None, :]
     np.einsum("nii->ni", system)[:] += (penalty / np.maximum(n_rows, 1.0) + RELATIVE_PENALTY)[:, None]
-    target = (total[:, 1:-1, -1] * share[:, None] - mean[:, :p] * mean[:, p:]) * per_sd
-    beta = np.linalg.solve(system, target[:, :, None])[:, :, 0] * per_sd
+    target = (total[:, 1:-1, -1] - first[:, :p] * mean[:, p:]) * per_root
+    beta = np.linalg.solve(system, target[:, :, None])[:, :, 0] * per_root
     intercept = mean[:, p] - (mean[:, :p] * beta).sum(axis=1)
     made = np.concatenate([intercept[:, None], beta], axis=1)
     return np.where(enough[:, None], made, np.nan)

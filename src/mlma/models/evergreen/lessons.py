@@ -1,6 +1,5 @@
 """What a closed batch teaches: targets with their features, as the rows of the regressions."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,18 +22,6 @@ class Lesson:
     def log_rows(self) -> Floats:
         """Rows of the regression of logarithms, (S, targets, p + 2)."""
         return gram.rows_of(log_features(self.design), signed_log(self.target), self.fit)
-
-    def split(self, n: int) -> "Iterator[Lesson]":
-        """As many lessons of equal length, in order."""
-        size = self.target.shape[1] // n
-        for at in range(0, n * size, size):
-            part = slice(at, at + size)
-            design = Design(
-                numeric=self.design.numeric[:, part], origin=self.design.origin[:, part],
-                calendar=self.design.calendar[part], weekday=self.design.weekday[part],
-                group=self.design.group[part], usable=self.design.usable[:, part],
-            )  # fmt: skip
-            yield Lesson(design=design, target=self.target[:, part], fit=self.fit[:, part])
 
 
 def in_units(values: Floats, unit: Floats) -> Floats:

@@ -134,8 +134,7 @@ class Members:
                 fresh = replace(nothing, log_solution=known.log_solution)
                 known = self._log_taught(fresh, rows, lesson.fit, len(order))
                 known = replace(known, log_solution=_log_solved(known))
-        for part in lesson.split(len(order)):
-            known = self._slot_taught(known, part)
+        known = self._slot_taught(known, lesson, n_batches=len(order))
         return self._solved(known, order[-1], by_slot=True)
 
     def updated(self, known: Learned, y: Floats, *, start: int, batch: int, usable: Bools) -> Learned:
@@ -153,7 +152,7 @@ class Members:
         )
         if Evergreen.LAD in self.families:
             known = self._log_taught(known, lesson.log_rows(), lesson.fit, 1)
-        known = self._slot_taught(known, lesson)
+        known = self._slot_taught(known, lesson, n_batches=1)
         known = self._solved(known, batch, by_slot=False)
         return replace(known, limits=bounds(y[:, -window:])) if known.solved[0] == batch else known
 
@@ -184,13 +183,17 @@ class Members:
             sums, total = decay * sums + added[:, j], decay * total + n_fit[:, j]
         return replace(known, log_sums=sums, log_rows=total)
 
-    def _slot_taught(self, known: Learned, lesson: Lesson) -> Learned:
-        """Add the sums of one batch."""
+    def _slot_taught(self, known: Learned, lesson: Lesson, *, n_batches: int) -> Learned:
+        """Add the sums of some batches; a row of an earlier one weighs what would be left of it by the last."""
         if Evergreen.SLOT_RIDGE not in self.families:
             return known
         features = slot_features(lesson.design, known.unit)
         rows = gram.rows_of(features, in_units(lesson.target, known.unit), lesson.fit)
-        return replace(known, slot_sums=gram.accumulated(known.slot_sums, rows, lesson.design.group, decay=self._decay))
+        if n_batches > 1:
+            weight = self._decay ** np.arange(n_batches - 1, -1, -1.0)
+            rows *= np.repeat(np.sqrt(weight), rows.shape[1] // n_batches)[:, None]  # sums are of products
+        decay = self._decay**n_batches
+        return replace(known, slot_sums=gram.accumulated(known.slot_sums, rows, lesson.design.group, decay=decay))
 
     def _solved(self, known: Learned, batch: int, *, by_slot: bool) -> Learned:
         known = replace(known, log_solution=_log_solved(known))
