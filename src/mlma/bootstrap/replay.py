@@ -80,6 +80,8 @@ def replayed(
     workers = executor_of(settings, 0) if settings.executor.kind == "ray" else None
     shared = replay.Shared(workers)
     common = engine_settings(settings, schedule)
+    twins = replay_policies.twins_of(policies, common)
+    policies = [policy for policy in policies if str(policy) not in twins]
     tallies = [_tally(policy, common, shared, n_batches=n_batches, seed=seed) for policy in policies]
     candidates = _candidates(wanted, tallies, n_batches)
     if workers is not None:
@@ -98,6 +100,7 @@ def replayed(
         wanted=wanted,
         policies=policies,
         tallies=tallies,
+        twins=twins,
         streams=tallies[0].engine.fleet.n_streams,
         batches=batches,
         frontier=candidates.found(always) if candidates is not None and always is not None else None,

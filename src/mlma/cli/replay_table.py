@@ -62,6 +62,8 @@ def _best(policies: "Mapping[str, Mapping[str, object]]") -> None:
                 f"{name}: looked at 1 version in {found['every']}, {share:.1%} of the CPU time of always' trainings; "
                 "its row is the choice at 0.3, but for the costs"
             )
+        elif "policy" in found:
+            say(f"{name}: acts as {found['policy']} does, and was run once")
 
 
 def _overhead(cpu: "Mapping[str, float | None]") -> None:

@@ -88,13 +88,13 @@ def kolmogorov_smirnov(recent: Floats, reference: Floats, *, min_n: int = 8) -> 
 class _Sorted:
     """Both sides together in ascending order, missing losses last, arrays of shape (streams, n + N).
 
-    ``first`` and ``last`` are the positions of the ends of each loss's group of equal losses.
+    ``starts`` and ``ends`` mark the first and the last loss of each group of equal losses.
     """
 
     is_recent: Bools
     is_reference: Bools
-    first: Ints
-    last: Ints
+    starts: Bools
+    ends: Bools
     n_recent: Ints  # (streams,)
     n_reference: Ints  # (streams,)
 
@@ -105,18 +105,15 @@ def _sort(recent: Floats, reference: Floats) -> _Sorted:
     value = np.take_along_axis(both, order, axis=1)
     present = ~np.isnan(value)
     is_recent = order < recent.shape[1]
-    at = np.arange(both.shape[1], dtype=np.int64)
     starts = np.ones(value.shape, dtype=np.bool_)
     starts[:, 1:] = value[:, 1:] != value[:, :-1]
     ends = np.ones_like(starts)
     ends[:, :-1] = starts[:, 1:]
-    first = np.maximum.accumulate(np.where(starts, at, 0), axis=1)
-    last = np.minimum.accumulate(np.where(ends, at, at.size)[:, ::-1], axis=1)[:, ::-1]
     return _Sorted(
         is_recent=present & is_recent,
         is_reference=present & ~is_recent,
-        first=first,
-        last=last,
+        starts=starts,
+        ends=ends,
         n_recent=np.count_nonzero(present & is_recent, axis=1).astype(np.int64),
         n_reference=np.count_nonzero(present & ~is_recent, axis=1).astype(np.int64),
     )
@@ -126,9 +123,12 @@ def _mann_whitney(recent: Floats, reference: Floats, min_n: int) -> LossTestResu
     both = _sort(recent, reference)
     n1, n2 = both.n_recent.astype(np.float64), both.n_reference.astype(np.float64)
     n = n1 + n2
-    midrank = 0.5 * (both.first + both.last) + 1.0
+    at = np.arange(both.starts.shape[1], dtype=np.int64)
+    first: Ints = np.maximum.accumulate(np.where(both.starts, at, 0), axis=1)
+    last: Ints = np.minimum.accumulate(np.where(both.ends, at, at.size)[:, ::-1], axis=1)[:, ::-1]
+    midrank = 0.5 * (first + last) + 1.0
     u = np.sum(midrank, axis=1, where=both.is_recent) - n1 * (n1 + 1.0) / 2.0
-    size = (both.last - both.first + 1).astype(np.float64)
+    size = (last - first + 1).astype(np.float64)
     # each of the t losses of a group adds t^2 - 1, so the group adds t^3 - t
     ties = np.sum(size**2 - 1.0, axis=1, where=both.is_recent | both.is_reference)
     pairs = np.maximum(n * (n - 1.0), 1.0)
@@ -145,8 +145,7 @@ def _kolmogorov_smirnov(recent: Floats, reference: Floats, min_n: int) -> LossTe
     n2 = np.maximum(both.n_reference, 1).astype(np.float64)
     gap = np.cumsum(both.is_reference, axis=1) / n2[:, None] - np.cumsum(both.is_recent, axis=1) / n1[:, None]
     # distribution functions are compared after the last of equal losses
-    is_last = np.arange(gap.shape[1]) == both.last
-    d = np.maximum(np.max(gap, axis=1, where=is_last, initial=0.0), 0.0)
+    d = np.maximum(np.max(gap, axis=1, where=both.ends, initial=0.0), 0.0)
     larger, smaller = np.maximum(n1, n2), np.minimum(n1, n2)
     z = np.sqrt(larger * smaller / (larger + smaller)) * d
     correction = 2.0 * z * (larger + 2.0 * smaller) / np.sqrt(larger * smaller * (larger + smaller)) / 3.0

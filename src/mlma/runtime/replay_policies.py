@@ -206,6 +206,23 @@ def cadences_of(policy: Policy, n_batches: int) -> list[Policy]:
     return found
 
 
+def twins_of(policies: Sequence[Policy], common: EngineSettings) -> dict[str, str]:
+    """Policies that act as an earlier one does under these settings, by name: they need no run of their own.
+
+    The agent in its default mode is the agent in that mode by name, and so is one whose price is that of the settings.
+    """
+    seen: list[tuple[tuple[object, ...], str]] = []
+    made: dict[str, str] = {}
+    for policy in policies:
+        acts = policy.kind, policy.every, policy.expected, life_of(common.life, common.schedule, policy)
+        first = next((name for others, name in seen if others == acts), None)
+        if first is None:
+            seen.append((acts, str(policy)))
+        else:
+            made[str(policy)] = first
+    return made
+
+
 def settings_under(common: EngineSettings, policy: Policy, watch: Watch | None) -> EngineSettings:
     """Settings of the engine that runs one policy."""
     testing = common.testing if policy.test is None else replace(common.testing, name=policy.test)

@@ -1,7 +1,7 @@
 """Result of a replay as figures: every policy by itself, all beside each other, and what was skipped."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +41,8 @@ class ReplayReport:
         Policies as they were asked for.
     policies, tallies
         Those that were run, in the same order.
+    twins
+        Policies that were not run because they act as another one does, with its name.
     frontier
         What was found in hindsight, None when it was not asked for.
     recorded
@@ -58,6 +60,7 @@ class ReplayReport:
     rejected: Sequence[Rejected]
     settings: dict[str, object]
     trained_elsewhere_s: float = 0.0
+    twins: Mapping[str, str] = field(default_factory=dict)
     frontier: Found | None = None
     recorded: Recorded | None = None
     seed: int = 0
@@ -86,6 +89,7 @@ class ReplayReport:
         made: dict[str, dict[str, object]] = {
             str(policy): self._run(policy, tally) for policy, tally in zip(self.policies, self.tallies, strict=True)
         }
+        made |= {twin: {**made[name], "policy": name} for twin, name in self.twins.items()}
         for policy in self.wanted:
             if policy.is_hindsight:
                 made[str(policy)] = self._calendar(policy, made) if not self._is_frontier(policy) else self._frontier()

@@ -66,6 +66,17 @@ def figures(report: ReplayReport) -> dict:  # type: ignore[type-arg]
 # what is run
 
 
+def test_policies_that_act_alike_are_run_once(data: Path) -> None:
+    wanted = request(data, "never", "mlma", "mlma-blend", "mlma-champion", "mlma@0.3", "mlma@0.7", "never+pool")
+    found = bootstrap.run_replay(wanted)
+    assert dict(found.twins) == {"mlma-blend": "mlma", "mlma@0.3": "mlma"}
+    assert [tally.name for tally in found.tallies] == ["never", "mlma", "mlma-champion", "mlma@0.7", "never+pool"]
+    rows = found.to_json()["policies"]
+    assert isinstance(rows, dict)
+    assert [*rows] == ["never", "mlma", "mlma-blend", "mlma-champion", "mlma@0.3", "mlma@0.7", "never+pool"]
+    assert rows["mlma-blend"] == {**rows["mlma"], "policy": "mlma"}
+
+
 def test_the_best_calendar_stands_for_its_cadences_and_brings_always_along() -> None:
     names = [str(policy) for policy in replay_policies.runs_of([parse("calendar:best+pool"), parse("never")], 12)]
     assert names == ["always", "calendar:2+pool", "calendar:4+pool", "calendar:8+pool", "never"]
