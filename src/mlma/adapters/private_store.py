@@ -1,12 +1,13 @@
 """A control store in memory that nobody else writes to, for replays: what every tick asks for is remembered."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar, cast
 
 from mlma.adapters.store import SqlStore
 from mlma.core.commit import Commit
-from mlma.core.records import AuditRow, Finding, Override, Request
+from mlma.core.records import AuditRow, Certificate, Finding, Override, Request
 
 R = TypeVar("R")
 
@@ -17,6 +18,7 @@ class PrivateStore(SqlStore):
     def __init__(self) -> None:
         super().__init__("sqlite://", create=True)
         self._read: dict[str, list[object]] = {}
+        self._certificate: Certificate | None = None  # as recorded last
 
     def cursor(self) -> int | None:
         """The last closed batch, None before the first."""
@@ -41,13 +43,15 @@ class PrivateStore(SqlStore):
 
     def record(self, commit: Commit) -> None:
         """Make a commit true in one transaction. Raises StoreError."""
-        is_closed = commit.cursor is not None
-        for name, is_changed in (
-            ("cursor", is_closed), ("requests", bool(commit.requests)), ("findings", bool(commit.findings)),
-        ):  # fmt: skip
+        for name, is_changed in ("requests", bool(commit.requests)), ("findings", bool(commit.findings)):
             if is_changed:
                 self._read.pop(name, None)
+        if commit.certificate is not None and commit.certificate == self._certificate:
+            commit = replace(commit, certificate=None)  # who does not test has the same one at every batch
+        self._certificate = commit.certificate or self._certificate
         super().record(commit)
+        if commit.cursor is not None:
+            self._read["cursor"] = [commit.cursor]
 
     def add_override(self, override: Override, audit: AuditRow) -> int:
         """Store an override with its audit row; returns its id."""

@@ -1,10 +1,11 @@
 """Statements that make records true inside a transaction that the store has opened."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from itertools import repeat
+from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
@@ -35,11 +36,24 @@ from mlma.core.decisions import Phase
 from mlma.core.errors import StoreError
 from mlma.core.records import Certificate, Decision, Request, Serving
 
+PLAIN = frozenset({bool, int, float, str, bytes, datetime, type(None)})
+"""Types of what a column takes as it is."""
+
 
 def row_of(record: object, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Fields of a record by column name."""
-    values = ((f.name, getattr(record, f.name)) for f in fields(cast("Any", record)) if f.name not in without)
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values}
+    names, values_of = _fields(cast("Hashable", type(record)), without)
+    return {
+        name: dict(value) if type(value) not in PLAIN and isinstance(value, Mapping) else value
+        for name, value in zip(names, values_of(record), strict=True)
+    }
+
+
+@cache
+def _fields(kind: Hashable, without: frozenset[str]) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]:
+    """Names of a record's fields, two at least, and what reads them all: looked up once, rows are many."""
+    names = tuple(f.name for f in fields(cast("Any", kind)) if f.name not in without)
+    return names, attrgetter(*names)
 
 
 def upsert(connection: Connection, table: Table, *, only_if: ColumnElement[bool] | None = None) -> Insert:
