@@ -7,7 +7,7 @@ than the stream's own batches before it, so that nights without a departure or d
 
 import numpy as np
 
-from mlma.core.blocks import Bools, Floats
+from mlma.core.blocks import Bools, Floats, Ints
 
 LONGEST_RUN = 3
 """Equal values in a row that are no sign of anything; in hourly demand longer runs were labelled faults."""
@@ -16,7 +16,11 @@ SMALLEST_SHARE = 0.05
 """Share of a batch's values that may look odd; so may `LONGEST_RUN` values of a short batch."""
 
 USUAL_BATCHES = 0.9
-"""Quantile of the shares of the batches before: a stream may have had some faulty ones already."""
+"""Quantile of the shares of the batches that say what is usual. What goes on in a row for more than the rest of all
+batches is how the stream is now."""
+
+OFTEN = 0.75
+"""Quantile of the shares of all batches: what comes back in more than the rest of them is usual, faults or not."""
 
 FACTOR = 2.0
 """Times what is usual that a batch must exceed, beside the smallest share."""
@@ -73,11 +77,16 @@ def newest_limit(shares: Floats, *, batch: int, season: int) -> Floats:
     >>> newest_limit(np.array([[0.0, 0.0, 0.1, 0.0, 0.0, 1.0], [0.5] * 6]), batch=24, season=168).tolist()
     [0.125, 1.0]
     """
-    if not shares.shape[1]:
-        return np.full(len(shares), np.inf)
-    return np.maximum(
-        _limits(shares[:, :-1], batch), FACTOR * _a_season_before(shares, batch=batch, season=season)[:, -1]
-    )
+    before = shares[:, :-1]
+    limit = np.where(np.isfinite(before).sum(axis=1) >= FEWEST_BATCHES, _few(batch), np.inf)
+    rows = _uneasy(shares, batch) & np.isfinite(limit)
+    if rows.any():
+        before = before[rows]
+        season_before = _a_season_before(shares[rows], batch=batch, season=season)[:, -1]
+        largest = np.maximum(_usual(before, batch=batch, season=season), season_before)
+        largest = np.maximum(largest, _in_a_row(before, _fewest(before))[:, -1])
+        limit[rows] = np.maximum(limit[rows], FACTOR * largest)
+    return limit
 
 
 def suspicious(shares: Floats, *, batch: int, season: int) -> Bools:
@@ -90,11 +99,51 @@ def suspicious(shares: Floats, *, batch: int, season: int) -> Bools:
 
 def strange(shares: Floats, *, batch: int, season: int) -> Bools:
     """Which batches look like faults, each seen among all others, shape (streams, batches); see `newest_limit`."""
-    if shares.shape[1] <= FEWEST_BATCHES:
-        return np.zeros(shares.shape, dtype=np.bool_)
-    usual = FACTOR * _a_season_before(shares, batch=batch, season=season)
-    found: Bools = shares > np.maximum(_limits(shares, batch)[:, None], usual)
+    found = np.zeros(shares.shape, dtype=np.bool_)
+    rows = _uneasy(shares, batch) & (np.isfinite(shares).sum(axis=1) >= FEWEST_BATCHES)
+    if shares.shape[1] > FEWEST_BATCHES and rows.any():
+        share = shares[rows]
+        largest = np.maximum(
+            _a_season_before(share, batch=batch, season=season), _usual(share, batch=batch, season=season)[:, None]
+        )
+        found[rows] = share > np.maximum(_few(batch), FACTOR * np.maximum(largest, _going_on(share)))
     return found
+
+
+def usual_batches(shares: Floats, *, batch: int, season: int) -> Bools:
+    """Which batches say what is usual, shape (streams, batches): those that did not look like a fault when they came.
+
+    A fault that comes again would otherwise be taken for how the stream is, as soon as it has been there a few times.
+    What goes on in a row for more than a tenth of the batches before, or in more than a quarter of them, is usual all
+    the same.
+
+    Parameters
+    ----------
+    shares
+        Shape (streams, batches), of `odd_shares`.
+    batch, season
+        As for `newest_limit`.
+
+    Examples
+    --------
+    >>> usual_batches(np.array([[0.0] * 5 + [1.0, 1.0, 1.0, 0.0]]), batch=24, season=168).astype(int)
+    array([[1, 1, 1, 1, 1, 0, 0, 1, 1]])
+    """
+    made = np.isfinite(shares)
+    n = np.cumsum(made, axis=1)
+    limit = np.maximum(_few(batch), FACTOR * _a_season_before(shares, batch=batch, season=season))
+    for at in range(FEWEST_BATCHES, shares.shape[1]):
+        rows = np.flatnonzero((shares[:, at] > limit[:, at]) & (n[:, at - 1] >= FEWEST_BATCHES))
+        if not len(rows):
+            continue
+        alike = FACTOR * shares[rows, :at] >= shares[rows, at, None]
+        in_a_row = np.where(alike.all(axis=1), at, alike[:, ::-1].argmin(axis=1))
+        said = made[rows, :at]
+        strange = (alike & said).sum(axis=1) <= _above(USUAL_BATCHES, said.sum(axis=1))
+        strange &= alike.sum(axis=1) <= _above(OFTEN, n[rows, at - 1])
+        strange &= in_a_row <= _above(USUAL_BATCHES, n[rows, at - 1])
+        made[rows[strange], at] = False
+    return made
 
 
 def marked(y: Floats, which: Bools, *, batch: int) -> Bools:
@@ -180,16 +229,65 @@ def _odd(y: Floats) -> Bools:
     return odd
 
 
-def _limits(shares: Floats, batch: int) -> Floats:
-    """Largest share that is nothing new beside those of some batches, shape (streams, batches)."""
-    n = np.isfinite(shares).sum(axis=1)
-    if not shares.shape[1]:
-        return np.full(len(shares), np.inf)
+def _few(batch: int) -> float:
+    return max(SMALLEST_SHARE, LONGEST_RUN / batch)
+
+
+def _above(share: float, n: Ints) -> Ints:
+    """How many of n values lie above their quantile, the lower one."""
+    last = np.maximum(n - 1, 0)
+    return np.asarray(last - np.floor(share * last).astype(np.int64))
+
+
+def _fewest(shares: Floats) -> Ints:
+    """Batches in a row from which on they are how the stream is, shape (streams,)."""
+    return _above(USUAL_BATCHES, np.isfinite(shares).sum(axis=1)) + 1
+
+
+def _in_a_row(shares: Floats, length: Ints) -> Floats:
+    """Smallest share of so many batches up to each, shape (streams, batches); 0 where there are fewer, or a gap."""
+    known = made = np.nan_to_num(shares)
+    for back in range(1, int(length.max(initial=1))):
+        before = np.zeros(known.shape)
+        before[:, back:] = known[:, : known.shape[1] - back]
+        made = np.where((back < length)[:, None], np.minimum(made, before), made)
+    return made
+
+
+def _going_on(shares: Floats) -> Floats:
+    """Largest share that the `_fewest` batches in a row around each batch all reach, shape (streams, batches)."""
+    length = _fewest(shares)
+    ends = _in_a_row(shares, length)  # the row that ends in a batch; those that hold it end in it or later
+    made = ends.copy()
+    for later in range(1, int(length.max(initial=1))):
+        moved = np.zeros(ends.shape)
+        moved[:, : ends.shape[1] - later] = ends[:, later:]
+        made = np.where((later < length)[:, None], np.maximum(made, moved), made)
+    return made
+
+
+def _uneasy(shares: Floats, batch: int) -> Bools:
+    """Streams with a share that matters at all, shape (streams,): without one, the few are the limit."""
+    return np.asarray((shares > _few(batch) / FACTOR).any(axis=1))
+
+
+def _usual(shares: Floats, *, batch: int, season: int) -> Floats:
+    """Largest share that batches say is usual, shape (streams,); see `usual_batches`."""
+    said = usual_batches(shares, batch=batch, season=season)
     ordered = np.sort(shares, axis=1)  # missing ones come last
-    at = np.floor(USUAL_BATCHES * np.maximum(n - 1, 0)).astype(np.int64)
-    usual = ordered[np.arange(len(shares)), at]
-    few = max(SMALLEST_SHARE, LONGEST_RUN / batch)
-    return np.where(n >= FEWEST_BATCHES, np.maximum(few, FACTOR * usual), np.inf)
+    n = np.isfinite(shares).sum(axis=1)
+    often, usual = _quantile(ordered, n, OFTEN), _quantile(ordered, n, USUAL_BATCHES)
+    rows = said.sum(axis=1) < n
+    if rows.any():
+        ordered = np.sort(np.where(said[rows], shares[rows], np.nan), axis=1)
+        usual[rows] = _quantile(ordered, said[rows].sum(axis=1), USUAL_BATCHES)
+    return np.maximum(often, usual)
+
+
+def _quantile(ordered: Floats, n: Ints, share: float) -> Floats:
+    """Lower quantile of the first n values of each row; 0 where there is none."""
+    at = np.maximum(n - 1, 0) - _above(share, n)
+    return np.where(n > 0, ordered[np.arange(len(ordered)), at], 0.0)
 
 
 def _a_season_before(shares: Floats, *, batch: int, season: int) -> Floats:

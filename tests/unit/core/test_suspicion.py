@@ -3,7 +3,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlma.core.suspicion import FEWEST_BATCHES, LONGEST_RUN, faults, newest_limit, odd_shares, stuck, suspicious
+from mlma.core.suspicion import (
+    FEWEST_BATCHES,
+    LONGEST_RUN,
+    faults,
+    newest_limit,
+    odd_shares,
+    strange,
+    stuck,
+    suspicious,
+    usual_batches,
+)
 
 DAY, WEEK = 24, 168
 RNG = np.random.default_rng(5)
@@ -64,6 +74,58 @@ def test_faults_of_a_tenth_of_the_batches_before_do_not_hide_another() -> None:
     y = demand(days=20)
     y[0, -2 * DAY :] = 0.0
     assert is_suspicious(y) == [True]
+
+
+def weeks(text: str) -> np.ndarray:
+    """Shares by weekly batch: a dot is a sound one, a digit so many tenths, a blank one without values."""
+    shares = {".": 0.0, " ": np.nan}
+    return np.array([[shares[one] if one in shares else int(one) / 10 for one in text]])
+
+
+def looks(text: str) -> str:
+    """The weeks that looked like a fault when they came, as !."""
+    usual = usual_batches(weeks(text), batch=WEEK, season=WEEK)[0]
+    return "".join("!" if one.isdigit() and not usual[at] else one for at, one in enumerate(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("................22.2...2221", "................!!.!...!!!!"),  # a fault comes back: it vouches for nothing
+        ("....................222222", "....................!!!!22"),  # goes on: how the stream is now
+        ("...............2.2.2.2.2.2.2.2.2.2", "...............!.!.!.!.!.!.!.!.!.2"),  # more than a quarter of all
+        ("................222 222 2222", "................!!! !!! !222"),  # a week without values ends the row
+        ("..2222....................4", "..2222....................4"),  # before anything was usual it all was
+        ("..................2..5.2.", "..................!..!.!."),
+    ],
+)
+def test_a_fault_that_comes_again_is_no_more_usual_than_the_first_time(text: str, expected: str) -> None:
+    assert looks(text) == expected
+
+
+SHARES = st.lists(st.sampled_from([0.0, 0.04, 0.06, 0.1, 0.2, 0.3, 0.6, 1.0, float("nan")]), min_size=1, max_size=40)
+
+
+@given(SHARES, st.sampled_from([DAY, WEEK]))
+def test_the_newest_batch_is_judged_as_when_it_says_what_is_usual(values: list[float], batch: int) -> None:
+    shares = np.array([values, values[::-1]])
+    season = {"batch": batch, "season": WEEK}
+    usual = usual_batches(shares, **season)
+    assert suspicious(shares, **season).tolist() == (np.isfinite(shares) & ~usual)[:, -1].tolist()
+    assert np.array_equal(usual[:, :-1], usual_batches(shares[:, :-1], **season))
+
+
+@given(SHARES)
+def test_what_is_usual_and_what_goes_on_is_learned_from(values: list[float]) -> None:
+    shares = np.array([[*values, *[0.5] * (2 + len(values) // 8)]])
+    found = strange(shares, batch=WEEK, season=WEEK)
+    assert not found[0, len(values) :].any()
+    assert not found[np.isnan(shares)].any()
+
+
+def test_the_batches_of_a_fault_that_comes_again_are_not_learned_from() -> None:
+    found = strange(weeks("................22.2...222."), batch=WEEK, season=WEEK)
+    assert np.flatnonzero(found).tolist() == [16, 17, 19, 23, 24, 25]
 
 
 @pytest.mark.parametrize("days", range(FEWEST_BATCHES + 1))
