@@ -19,12 +19,14 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone, before NumPy and LightGBM are imported
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import measuring
 from benchmarks.storms_events import AfterEvent, Run, UnderFaults, after_event, hindsight, relative_loss, under_faults
 from benchmarks.storms_scenarios import SCENARIOS, Frame, Scenario, flagged_times, listed_events, rows_of
+from benchmarks.storms_versions import AgainstUnseen, Retrained, against_unseen, retrained
 from mlma import bootstrap
 from mlma.runtime.replay_data import ReplayRequest
 from mlma.runtime.replay_report import ReplayReport
@@ -44,6 +46,8 @@ class Found:
     trainings: Mapping[str, int]
     events: Sequence[AfterEvent]
     faults: Sequence[UnderFaults]
+    unseen: Sequence[AgainstUnseen]
+    retrained: Sequence[Retrained]
 
 
 def replayed(rows: Frame, scenario: Scenario, *, seed: int) -> ReplayReport:
@@ -84,6 +88,8 @@ def measured(scenario: Scenario, folder: Path, *, seed: int) -> Found:
         trainings={run.tally.name: len(run.trainings()) for run in runs},
         events=[after_event(run, event, best) for event in events for run in runs],
         faults=[under_faults(run, flagged, always) for run in runs] if scenario.flag else [],
+        unseen=[against_unseen(run, event, runs) for event in events for run in runs],
+        retrained=[made for event in events if (made := retrained(always, event)) is not None],
     )
 
 
@@ -131,6 +137,48 @@ def _fault_table(found: Sequence[Found]) -> Table:
     return table
 
 
+def _unseen_table(found: Sequence[Found]) -> Table:
+    table = Table(
+        title="Versions that learned from an event and serve a fortnight after it",
+        caption="loss in the fortnight, of the version and of the best one in the pools of all policies that was "
+        "trained before the event; ratio: mean over the streams.",
+    )
+    for heading in ("scenario", "event", "policy"):
+        table.add_column(heading)
+    for heading in ("streams", "version / unseen", "ratio"):
+        table.add_column(heading, justify="right")
+    for scenario in found:
+        for one in scenario.unseen:
+            if one.streams:
+                pairs = ", ".join(f"{a:.4g} / {b:.4g}" for a, b in zip(one.loss, one.unseen, strict=True))
+                ratio = np.mean(np.asarray(one.loss) / np.asarray(one.unseen))
+                table.add_row(
+                    scenario.scenario, one.event, one.policy, str(len(one.streams)), pairs, f"{ratio:.3f}"
+                )  # fmt: skip
+    return table
+
+
+def _retrained_table(found: Sequence[Found]) -> Table:
+    table = Table(
+        title="A training at the end of an event, with and without its rows",
+        caption="loss in the fortnight after, relative to the training with all rows, mean over the streams struck "
+        "(streams where it is smaller); before: of a training just before the event.",
+    )
+    for heading in ("scenario", "event"):
+        table.add_column(heading)
+    for heading in ("struck", "without its rows", "before"):
+        table.add_column(heading, justify="right")
+    for scenario in found:
+        for one in scenario.retrained:
+            with_rows = np.asarray(one.with_rows)
+            cells = []
+            for losses in (one.without_rows, one.before):
+                ratio = np.asarray(losses) / with_rows
+                cells.append(f"{ratio.mean():.3f} ({np.count_nonzero(ratio < 1.0)})")
+            table.add_row(scenario.scenario, one.event, str(len(one.streams)), *cells)
+    return table
+
+
 def _days(days: float) -> str:
     return f"{days:.1f}" if math.isfinite(days) else "-"
 
@@ -140,8 +188,12 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 
 def tables(found: Sequence[Found]) -> list[Table]:
-    """Events, and faults."""
-    return [_event_table([one for one in found if one.events]), _fault_table([one for one in found if one.faults])]
+    """Events, the versions that learned from them, and faults."""
+    with_events = [one for one in found if one.events]
+    return [
+        _event_table(with_events), _unseen_table(with_events), _retrained_table(with_events),
+        _fault_table([one for one in found if one.faults]),
+    ]  # fmt: skip
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

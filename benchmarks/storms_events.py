@@ -210,10 +210,8 @@ def under_faults(run: Run, flagged: Mapping[str, NDArray[np.datetime64]], always
     anchor = schedule.times_of(np.zeros(1, dtype=np.int64))[0]
     step = np.timedelta64(schedule.frequency // timedelta(microseconds=1), "us")
     slots = {run.ids[name]: (times.astype("M8[us]") - anchor) // step for name, times in flagged.items()}
-    observed = {stream: _observed(run, stream) for stream in slots}
-    admitted = {
-        stream: np.intersect1d(at, np.flatnonzero(np.isfinite(observed[stream]))) for stream, at in slots.items()
-    }
+    values = {stream: observed(run, stream) for stream in slots}
+    admitted = {stream: np.intersect1d(at, np.flatnonzero(np.isfinite(values[stream]))) for stream, at in slots.items()}
     full = {
         (stream, int(batch))
         for stream, at in slots.items()
@@ -224,7 +222,7 @@ def under_faults(run: Run, flagged: Mapping[str, NDArray[np.datetime64]], always
     learned: dict[int, list[Ints]] = {stream: [] for stream in slots}
     for effect in trainings:
         if effect.stream_id in slots:
-            targets = _targets(schedule, observed[effect.stream_id], effect.batch)
+            targets = _targets(schedule, values[effect.stream_id], effect.batch)
             learned[effect.stream_id].append(np.intersect1d(admitted[effect.stream_id], targets))
     return UnderFaults(
         policy=run.tally.name,
@@ -253,7 +251,7 @@ def relative_loss(run: Run, always: Run) -> float:
     return float(np.mean(mine[known] / theirs[known]))
 
 
-def _observed(run: Run, stream_id: int) -> Floats:
+def observed(run: Run, stream_id: int) -> Floats:
     """Outcomes of a stream that were admitted, by slot up to the end of the replay; NaN where there is none."""
     engine = run.tally.engine
     made = np.full(engine.settings.schedule.origin_after(run.last), np.nan)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import storms, storms_events, storms_scenarios
+from benchmarks import storms, storms_events, storms_scenarios, storms_versions
 from benchmarks.storms_events import Run
 from benchmarks.storms_scenarios import Scenario
 
@@ -81,6 +81,29 @@ def test_the_only_version_of_a_policy_is_in_the_hindsight_of_all(found):
     assert all(0.0 <= one.excess_days_after <= 14.0 for one in by_policy.values())
 
 
+def test_versions_of_an_event_are_compared_with_those_of_before(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storms, "POLICIES", ("never", "always", "random:3"))
+        patch.setattr(storms_versions, "LATER_BATCHES", 4)  # so that the last training is one of the event
+        found = {one.policy: one for one in storms.measured(SCENARIO, folder, seed=0).unseen}
+    assert found["never"].streams == ()
+    assert found["always"].streams == ("A1",)
+    (loss,), (unseen,) = found["always"].loss, found["always"].unseen
+    assert 0.0 < loss < 2.0 > unseen > 0.0  # sd of the noise: 1
+
+
+def test_without_rows_that_mislead_a_training_is_better(folder):
+    broken = rows().assign(y=lambda made: made["y"].mask(made["ts"].dt.day == 11, made["y"] / 4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storms, "POLICIES", ("always",))
+        made = broken[broken["stream"] != "left out"].assign(fault=False)
+        patch.setattr(storms, "rows_of", lambda *_, **__: made)
+        (found,) = storms.measured(SCENARIO, folder, seed=0).retrained
+    assert (found.event, found.streams) == ("a storm", ("A1",))
+    assert found.without_rows[0] < found.with_rows[0]
+    assert found.before[0] < found.with_rows[0]
+
+
 def test_faults_count_once_for_each_training_that_learned_from_them(found):
     faults = {one.policy: one for one in found.faults}
     assert {one.flagged_rows for one in faults.values()} == {8}
@@ -106,7 +129,10 @@ def test_figures_are_shown_and_written(folder, tmp_path, capsys, monkeypatch):
 
 
 def test_tables_have_a_row_for_each_policy_and_event(found):
-    assert [table.row_count for table in storms.tables([found])] == [3, 3]
+    events, unseen, retrained, faults = storms.tables([found])
+    assert (events.row_count, faults.row_count) == (3, 3)
+    assert unseen.row_count == len([one for one in found.unseen if one.streams])
+    assert retrained.row_count == 1
 
 
 def test_an_event_that_struck_no_stream_of_the_scenario_is_refused(folder):
