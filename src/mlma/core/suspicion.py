@@ -139,10 +139,10 @@ def usual_batches(shares: Floats, *, batch: int, season: int) -> Bools:
         alike = FACTOR * shares[rows, :at] >= shares[rows, at, None]
         in_a_row = np.where(alike.all(axis=1), at, alike[:, ::-1].argmin(axis=1))
         said = made[rows, :at]
-        strange = (alike & said).sum(axis=1) <= _above(USUAL_BATCHES, said.sum(axis=1))
-        strange &= alike.sum(axis=1) <= _above(OFTEN, n[rows, at - 1])
-        strange &= in_a_row <= _above(USUAL_BATCHES, n[rows, at - 1])
-        made[rows[strange], at] = False
+        looks_so = (alike & said).sum(axis=1) <= _above(USUAL_BATCHES, said.sum(axis=1))
+        looks_so &= alike.sum(axis=1) <= _above(OFTEN, n[rows, at - 1])
+        looks_so &= in_a_row <= _above(USUAL_BATCHES, n[rows, at - 1])
+        made[rows[looks_so], at] = False
     return made
 
 
