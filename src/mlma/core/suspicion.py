@@ -81,8 +81,7 @@ def newest_limit(shares: Floats, *, batch: int, season: int) -> Floats:
     limit = np.where(np.isfinite(before).sum(axis=1) >= FEWEST_BATCHES, _few(batch), np.inf)
     rows = _uneasy(shares, batch) & np.isfinite(limit)
     if rows.any():
-        before = before[rows]
-        season_before = _a_season_before(shares[rows], batch=batch, season=season)[:, -1]
+        before, season_before = before[rows], _a_season_before(shares[rows], batch=batch, season=season)[:, -1]
         largest = np.maximum(_usual(before, batch=batch, season=season), season_before)
         largest = np.maximum(largest, _in_a_row(before, _fewest(before))[:, -1])
         limit[rows] = np.maximum(limit[rows], FACTOR * largest)
@@ -103,10 +102,13 @@ def strange(shares: Floats, *, batch: int, season: int) -> Bools:
     rows = _uneasy(shares, batch) & (np.isfinite(shares).sum(axis=1) >= FEWEST_BATCHES)
     if shares.shape[1] > FEWEST_BATCHES and rows.any():
         share = shares[rows]
-        largest = np.maximum(
-            _a_season_before(share, batch=batch, season=season), _usual(share, batch=batch, season=season)[:, None]
-        )
-        found[rows] = share > np.maximum(_few(batch), FACTOR * np.maximum(largest, _going_on(share)))
+        usual = _usual(share, batch=batch, season=season)[:, None]
+        largest = np.maximum(usual, _a_season_before(share, batch=batch, season=season))
+        looks_so = share > np.maximum(_few(batch), FACTOR * largest)
+        some = looks_so.any(axis=1)
+        if some.any():
+            looks_so[some] &= share[some] > FACTOR * _going_on(share[some])
+        found[rows] = looks_so
     return found
 
 
@@ -132,10 +134,9 @@ def usual_batches(shares: Floats, *, batch: int, season: int) -> Bools:
     made = np.isfinite(shares)
     n = np.cumsum(made, axis=1)
     limit = np.maximum(_few(batch), FACTOR * _a_season_before(shares, batch=batch, season=season))
-    for at in range(FEWEST_BATCHES, shares.shape[1]):
-        rows = np.flatnonzero((shares[:, at] > limit[:, at]) & (n[:, at - 1] >= FEWEST_BATCHES))
-        if not len(rows):
-            continue
+    looked_at = (shares > limit) & (n - made >= FEWEST_BATCHES)
+    for at in np.flatnonzero(looked_at.any(axis=0)).tolist():
+        rows = np.flatnonzero(looked_at[:, at])
         alike = FACTOR * shares[rows, :at] >= shares[rows, at, None]
         in_a_row = np.where(alike.all(axis=1), at, alike[:, ::-1].argmin(axis=1))
         said = made[rows, :at]

@@ -149,7 +149,7 @@ class Shard:
         made = self._summary
         end = spec.schedule.origin_after(batch)
         shares = self._soundness.shares(rings.outcomes, end)
-        season = {"batch": spec.schedule.batch, "season": spec.schedule.season}
+        odd_limit, after_fault = self._once("odd limits", lambda: self._odd_limits(shares))
         return BatchScores(
             stream_id=self._ids(),
             n=made.n,
@@ -160,8 +160,8 @@ class Shard:
             single=made.single if made.single is not None else np.empty((len(made.n), 0)),
             n_rows=rings.outcomes.count(end, spec.schedule.train_window),
             odd_share=shares[:, -1],
-            odd_limit=suspicion.newest_limit(shares, **season),
-            after_fault=suspicion.suspicious(shares[:, :-1], **season),
+            odd_limit=odd_limit,
+            after_fault=after_fault,
             last_slot=rings.outcomes.last_slots(),
             fallback=rings.last_fallback.copy(),
             members=self._pool_losses.members,
@@ -171,6 +171,11 @@ class Shard:
             if made.n.any()
             else self._once(("impression", Evergreen.MEDIAN in spec.evergreen), lambda: self._impression(end)),
         )
+
+    def _odd_limits(self, shares: Floats) -> tuple[Floats, Bools]:
+        """Largest share of odd values that is usual, and whether the batch before looked like a fault."""
+        season = {"batch": self.spec.schedule.batch, "season": self.spec.schedule.season}
+        return suspicion.newest_limit(shares, **season), suspicion.suspicious(shares[:, :-1], **season)
 
     def _impression(self, end: int) -> Floats:
         """What the newest week before a slot says of the median, shape (streams,); see `median_to_naive`."""
