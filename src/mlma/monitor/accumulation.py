@@ -11,9 +11,10 @@ from mlma.core.accumulation import ALLOWANCE, WINDOW, added, likeness, tail
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.loss_tests import Prior
 from mlma.core.prediction import Dependence, Prediction
+from mlma.monitor.asymmetry import Asymmetry
 from mlma.monitor.excess import SAMPLE, Excess
 from mlma.monitor.references import NEVER, References
-from mlma.monitor.scores import BLOCK, Scored, scored, shared_error
+from mlma.monitor.scores import BLOCK, Scored, scored, shared_error, to_add
 
 REFERENCE = 12
 """Batches of the anchored reference at least: it is compared with for long, so its own error must be small."""
@@ -35,15 +36,36 @@ class Added(NamedTuple):
         Correlation of the normal scores of the newest batch and of the sum.
     rise
         Log of the rise that the batches that add to the sum show; NaN where nobody asks for it.
+    skewness
+        Of the scores, a number: the newest batch's own tests are corrected by it too.
     """
 
     p_value: Floats
     likeness: Floats
     rise: Floats
+    skewness: float
+
+
+class Shape(NamedTuple):
+    """What the fleet has shown about the distribution of scores.
+
+    Attributes
+    ----------
+    shrink
+        What scores are multiplied with, because their sums vary more than independent scores lead one to expect.
+    skewness
+        Of single scores, before they are corrected.
+    """
+
+    shrink: float = 1.0
+    skewness: float = 0.0
+
+
+NORMAL = Shape()
 
 
 def add_up(
-    scores: list[Floats], frozen: Ints, shared: Floats, sd: Floats, dependence: Dependence, *, shrink: float = 1.0,
+    scores: list[Floats], frozen: Ints, shared: Floats, sd: Floats, dependence: Dependence, *, shape: Shape,
     loud: float,
 ) -> Added:  # fmt: skip
     """Test what scores add up to.
@@ -60,14 +82,14 @@ def add_up(
         Shape (streams,), standard deviation of the prediction's error for the newest batch.
     dependence
         How batches depend on each other.
-    shrink
-        What scores are multiplied with, because their sums vary more than independent scores lead one to expect.
+    shape
+        What the fleet has shown about scores.
     loud
         p-value above which the rise is not asked for.
     """
     n = len(sd)
-    if shrink < 1.0:
-        scores = [score * shrink for score in scores]
+    if shape.shrink < 1.0:
+        scores = [score * shape.shrink for score in scores]
     has_gaps = bool(np.isnan(np.sum([score.sum() for score in scores])))
     length = np.broadcast_to(np.int64(len(scores)), n)
     if has_gaps:
@@ -85,9 +107,9 @@ def add_up(
     ask = np.flatnonzero(p_value <= loud)
     if len(ask):
         rise[ask] = _mean_score([score[ask] for score in clean]) * sd[ask]
-        rise[ask] *= np.sqrt(1.0 - dependence.rho**2) / ((1.0 - dependence.rho) * shrink)
+        rise[ask] *= np.sqrt(1.0 - dependence.rho**2) / ((1.0 - dependence.rho) * shape.shrink)
     alike = likeness(length[of_all], frozen[of_all], dependence.rho)
-    return Added(p_value, np.broadcast_to(alike, n), rise)
+    return Added(p_value, np.broadcast_to(alike, n), rise, shape.skewness)
 
 
 def _mean_score(scores: list[Floats]) -> Floats:
@@ -115,6 +137,8 @@ class Accumulation:
         Shape (WINDOW - 1, streams), batches that an engineer declared bad; None for none.
     excess
         How much more the sums vary over the fleet than expected.
+    asymmetry
+        How skewed the scores are.
     """
 
     n_streams: int
@@ -123,6 +147,7 @@ class Accumulation:
     residual: Floats32 = field(init=False)
     excluded: Bools | None = None
     excess: Excess = field(default_factory=Excess)
+    asymmetry: Asymmetry = field(default_factory=Asymmetry)
 
     def __post_init__(self) -> None:
         self.scores = np.full((WINDOW - 1, self.n_streams), np.nan, dtype=np.float32)
@@ -142,9 +167,11 @@ class Accumulation:
         if dependence.rho > 0.0:
             newest = references.first_batch[settings.anchored_size - 1]
             is_next = (references.n_first < settings.anchored_size) | (newest == at - 1)
-        return scored(
+        found = scored(
             tested, before, prediction, sd, prior, dependence, is_next=is_next, least=settings.min_reference
         )  # fmt: skip
+        self.asymmetry.learn(found.score, [self.scores[row] for row in np.flatnonzero(self.batches > NEVER)])
+        return found._replace(score=to_add(found.score, self.asymmetry.skewness))
 
     def test(
         self,
@@ -171,13 +198,12 @@ class Accumulation:
             together = float(np.nan_to_num(np.median(shared[some])))
             self.excess.learn(scores, together, int(np.median(frozen[some])))
         return add_up(
-            scores, frozen, shared, sd, dependence, shrink=self.shrink(dependence),
-            loud=references.settings.alpha,
+            scores, frozen, shared, sd, dependence, shape=self.shape(dependence), loud=references.settings.alpha
         )  # fmt: skip
 
-    def shrink(self, dependence: Dependence) -> float:
-        """What scores are multiplied with; 1 where neighbours do not depend on each other."""
-        return self.excess.shrink if dependence.rho > 0.0 else 1.0
+    def shape(self, dependence: Dependence) -> Shape:
+        """What the fleet has shown; nothing is shrunk where neighbours do not depend on each other."""
+        return Shape(self.excess.shrink if dependence.rho > 0.0 else 1.0, self.asymmetry.skewness)
 
     def add(self, found: Scored, at: int) -> None:
         """Remember batch ``at``."""
@@ -214,7 +240,7 @@ class Accumulation:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """State by name."""
-        return {PREFIX + name: getattr(self, name) for name in STATE} | self.excess.arrays()
+        return {PREFIX + name: getattr(self, name) for name in STATE} | self.excess.arrays() | self.asymmetry.arrays()
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take up what `arrays` gave."""
@@ -222,3 +248,4 @@ class Accumulation:
             setattr(self, name, arrays[PREFIX + name].copy())
         self.n_streams, self.excluded = len(self.residual), None
         self.excess.restore(arrays)
+        self.asymmetry.restore(arrays)

@@ -12,7 +12,7 @@ from mlma.core.for_all import for_all
 from mlma.core.incidents import Separation
 from mlma.core.judge import Findings, verdict
 from mlma.core.settings import FleetRule
-from mlma.monitor.accumulation import Added
+from mlma.monitor.accumulation import NORMAL, Added
 from mlma.monitor.kernel import Comparison, Kernel, is_one_for_all
 from mlma.monitor.membership import adaptive_lags, anchored_lags
 from mlma.monitor.memory import Memory
@@ -270,8 +270,8 @@ def _run_sham(memory: Memory, kernel: Kernel, at: int) -> None:
         return memory.single.p_sham(original, at, size=settings.reference_size), effect
 
     def moderated_tester(segments: Segments) -> tuple[Floats, Floats]:
-        shrink = 1.0 if memory.accumulation is None else memory.accumulation.shrink(kernel.dependence)
-        return kernel.p_sham(segments, newest, shrink)
+        shape = NORMAL if memory.accumulation is None else memory.accumulation.shape(kernel.dependence)
+        return kernel.p_sham(segments, newest, shape)
 
     tester: Callable[[Segments], tuple[Floats, Floats]] = moderated_tester if memory.single is None else single_tester
     memory.sham.run(

@@ -13,7 +13,8 @@ from mlma.core.judge import either
 from mlma.core.loss_tests import LARGE_FLEET, Prior, moderated_p, predicted_sd
 from mlma.core.prediction import Dependence, Prediction, predict
 from mlma.core.settings import ReferencePolicy, TestingSettings
-from mlma.monitor.accumulation import Added
+from mlma.core.skewness import unskewed_p
+from mlma.monitor.accumulation import NORMAL, Added, Shape
 from mlma.monitor.membership import is_nested, nested_by_policy, predict_adaptive, predict_anchored
 from mlma.monitor.prior_memory import PriorMemory
 from mlma.monitor.references import References
@@ -91,7 +92,7 @@ class Kernel:
             return _with_sum(p_adaptive, p_anchored, effect, total, correlations)
         return Comparison(p_adaptive, p_anchored, either(p_adaptive, p_anchored, correlations), effect)
 
-    def p_sham(self, segments: Segments, newest_first: Floats, shrink: float = 1.0) -> tuple[Floats, Floats]:
+    def p_sham(self, segments: Segments, newest_first: Floats, shape: Shape = NORMAL) -> tuple[Floats, Floats]:
         """The same test on sham streams: p-values of both references together, and effects; shape (tests,).
 
         Parameters
@@ -100,8 +101,8 @@ class Kernel:
             What is tested against what.
         newest_first
             Shape (batches, streams): tested numbers of the newest batches, the tested batch of now included.
-        shrink
-            Of scores before they are added up, where they are.
+        shape
+            Of scores, where they are added up.
         """
 
         def values(position: Ints) -> Floats:
@@ -124,7 +125,7 @@ class Kernel:
         alike = correlation(adaptive, anchored, nested, self.prior.df)
         effect = _rise(recent, adaptive, anchored, _is_louder(p_anchored, p_adaptive))
         if self.settings.accumulate:
-            total = add_up_sham(segments, values, self.settings, self.dependence, prior, shrink)
+            total = add_up_sham(segments, values, self.settings, self.dependence, prior, shape)
             found = _with_sum(p_adaptive, p_anchored, effect, total, lambda some: alike[some])
             return found.p_value, found.effect
         return either(p_adaptive, p_anchored, alike), effect
@@ -170,6 +171,7 @@ def _with_sum(
     p_adaptive: Floats, p_anchored: Floats, effect: Floats, total: Added, correlations: Callable[[Ints], Floats]
 ) -> Comparison:
     """Both references and what the newest batches add up to together."""
+    p_adaptive, p_anchored = (unskewed_p(p, total.skewness) for p in (p_adaptive, p_anchored))
     rises = np.flatnonzero(~np.isnan(total.rise))
     louder = rises[total.p_value[rises] < np.fmin(p_adaptive[rises], p_anchored[rises])]
     effect[louder] = np.expm1(np.minimum(total.rise[louder], HIGHEST))

@@ -13,6 +13,7 @@ from mlma.core.accumulation import HIGHEST, normal_score
 from mlma.core.blocks import Bools, Floats
 from mlma.core.loss_tests import Prior
 from mlma.core.prediction import Dependence, Prediction
+from mlma.core.skewness import unskewed
 
 BLOCK = 12_288
 """Streams that are worked on at once: their rows stay in the cache."""
@@ -21,9 +22,9 @@ BLOCK = 12_288
 class Scored(NamedTuple):
     """One batch against the anchored reference, arrays of shape (streams,), NaN where nothing is known.
 
-    ``score`` is normal and independent of the scores before; ``residual`` is how far the batch lies from the
-    reference, in standard deviations between batches, of what a season leaves; None where neighbours do not depend
-    on each other.
+    ``score`` is independent of the scores before, and normal but for its skewness; ``residual`` is how far the batch
+    lies from the reference, in standard deviations between batches, of what a season leaves; None where neighbours
+    do not depend on each other.
     """
 
     score: Floats
@@ -68,7 +69,7 @@ def scored(
             t = np.where(is_known, further, t)
         m = prediction.m[:1] if prediction.m.strides == (0,) else prediction.m
         score = normal_score(t, prior.df if np.isinf(prior.df) else np.maximum(prior.df + m - 1.0, 0.5))
-        score = np.where(np.isfinite(score) & (m >= least), np.minimum(score, HIGHEST), np.nan)
+        score = np.where(np.isfinite(score) & (m >= least), score, np.nan)
     return Scored(score, residual)
 
 
@@ -80,8 +81,13 @@ def _scored_alike(tested: Floats, prediction: Prediction, sd: Floats, prior: Pri
         block = slice(start, start + BLOCK)
         t = tested[block] - prediction.expected[block]
         t /= sd[block]
-        np.minimum(normal_score(t, df), HIGHEST, out=made[block])
+        made[block] = normal_score(t, df)
     return made
+
+
+def to_add(score: Floats, skewness: float) -> Floats:
+    """Scores as they are added up, shape (streams,): normal ones, none above `HIGHEST`."""
+    return np.minimum(unskewed(score, skewness), HIGHEST)
 
 
 def shared_error(prediction: Prediction, dependence: Dependence) -> Floats:

@@ -9,8 +9,8 @@ from mlma.core.blocks import Floats, Ints
 from mlma.core.loss_tests import Prior, predicted_sd
 from mlma.core.prediction import Dependence, predict
 from mlma.core.settings import TestingSettings
-from mlma.monitor.accumulation import Added, add_up
-from mlma.monitor.scores import scored, shared_error
+from mlma.monitor.accumulation import Added, Shape, add_up
+from mlma.monitor.scores import scored, shared_error, to_add
 from mlma.monitor.sham import Segments
 
 
@@ -20,7 +20,7 @@ def add_up_sham(
     settings: TestingSettings,
     dependence: Dependence,
     prior: Prior,
-    shrink: float,
+    shape: Shape,
 ) -> Added:
     """Score the newest batches of sham streams as live ones are, and test what they add up to; shape (tests,).
 
@@ -30,7 +30,7 @@ def add_up_sham(
         What is tested against what.
     values
         Tested numbers at positions of shape (..., tests).
-    settings, dependence, prior, shrink
+    settings, dependence, prior, shape
         As for live streams.
     """
     size = settings.anchored_size
@@ -48,8 +48,6 @@ def add_up_sham(
             is_next=reference[0] >= at - 1, least=settings.min_reference,
         )  # fmt: skip
         before = np.full(len(segments.at), np.nan) if found.residual is None else found.residual
-        scores.append(found.score)
+        scores.append(to_add(found.score, shape.skewness))
     frozen = np.maximum(segments.at - reference[0], 0)
-    return add_up(
-        scores[1:], frozen, shared_error(made, dependence), sd, dependence, shrink=shrink, loud=settings.alpha
-    )
+    return add_up(scores[1:], frozen, shared_error(made, dependence), sd, dependence, shape=shape, loud=settings.alpha)
