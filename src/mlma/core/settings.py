@@ -66,6 +66,13 @@ class Evergreen(StrEnum):
     MEDIAN = "median"  # of the same slot in the last eight weeks
     LAD = "lad"  # least absolute deviations of logarithms
     SLOT_RIDGE = "slot_ridge"  # one ridge regression for each part of the day
+    YESTERDAY = "yesterday"  # the same slot of the day before
+    LEVEL = "level"  # median of the last day
+    RESCALED = "rescaled"  # the median of the same slots, as much higher or lower as the last day was
+
+
+QUICK = (Evergreen.YESTERDAY, Evergreen.LEVEL, Evergreen.RESCALED)
+"""Those that look at the last day: they know of a change a day after it, and are listened to once they have a loss."""
 
 
 class Promotion(StrEnum):

@@ -14,7 +14,7 @@ from mlma.core.blocks import Bools, Floats, Ints, PoolBlock
 from mlma.core.comparison import Comparisons
 from mlma.core.recalibration import N_SUMS, after, solved
 from mlma.core.records import Stream, Version
-from mlma.core.settings import Evergreen, LifeSettings, Promotion, Serve
+from mlma.core.settings import QUICK, Evergreen, LifeSettings, Promotion, Serve
 from mlma.core.staleness import Staleness
 from mlma.core.stream_weights import USUAL, weights_of
 from mlma.runtime import pool_record
@@ -257,6 +257,9 @@ class Pools:
     def _seated(self) -> Bools:
         seated = self.seating.taken()
         seated[:, : self.n_ageless] = True
+        for seat, member in enumerate(ageless_members(self.life)):
+            if member in QUICK:  # no model stands behind it: what it is worth to a stream is known once it has a loss
+                seated[:, seat] = self.record.mass[:, seat] > 0
         seated[:, self.n_ageless : self.n_fixed] = self.groups.seated(len(seated))
         return seated
 

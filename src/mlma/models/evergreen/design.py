@@ -139,10 +139,10 @@ class Designer:
             at = targets - (newest + week) * season - start
             inside = (at >= 0) & (at < y.shape[1])
             values.append(np.where(inside, y[:, np.clip(at, 0, y.shape[1] - 1)], np.nan))
-        return _median(np.sort(np.stack(values), axis=0))
+        return median_of(np.sort(np.stack(values), axis=0))
 
 
-def _median(ordered: Floats) -> Floats:
+def median_of(ordered: Floats) -> Floats:
     """Median along the first axis of sorted values, NaN last; NaN where there is none."""
     n = np.isfinite(ordered).sum(axis=0)
     low, high = np.maximum(n - 1, 0) // 2, np.minimum(n // 2, len(ordered) - 1)

@@ -1,7 +1,7 @@
-"""The members themselves: a median, a robust regression of logarithms, and one regression a part of the day.
+"""The members themselves: a median, a robust regression of logarithms, one regression a part of the day, quick ones.
 
-All of them look at values that were pulled in to robust bounds, and none forecasts beyond these: a wild value
-neither teaches nor is served.
+Those that learn look at values that were pulled in to robust bounds, and none forecasts beyond these: a wild value
+neither teaches nor is served. The regressions also stay near what the stream showed of late.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlma.core.blocks import Bools, Floats
-from mlma.core.settings import Evergreen
+from mlma.core.settings import QUICK, Evergreen
 from mlma.models.evergreen import gram
-from mlma.models.evergreen.design import Designer, bounds, cleaned
+from mlma.models.evergreen.design import Design, Designer, bounds, cleaned
 from mlma.models.evergreen.lessons import Lesson, in_units, log_features, signed_exp, slot_features
+from mlma.models.evergreen.quick import LastDay, quick, reach
 
 LOG_PENALTY = 1.0
 SLOT_PENALTY = 3.0
@@ -227,29 +228,36 @@ class Members:
         Floats
             Shape (S, families, targets); NaN where a member knows too little.
         """
-        limits, unit, log_solution, slot = np.split(parameters, [2, 4, 4 + self._p + 1], axis=1)
-        clean = cleaned(y, limits)
-        design = self.designer.build(clean, start=start, first=first, last=last)
+        limits, *solutions = np.split(parameters, [2, 4, 4 + self._p + 1], axis=1)
+        clean, schedule = cleaned(y, limits), self.designer.schedule
+        span = {"start": start, "first": first, "last": last}
+        design = self.designer.build(clean, **span)
+        usual = self.designer.same_slots(clean, **span)
+        low, high = reach(clean, schedule, **span, lookback=self.designer.lookback)
+        low, high = np.maximum(low, limits[:, :1]), np.minimum(high, limits[:, 1:])
+        day = LastDay.of(y, schedule, **span)
         made = []
         for family in self.families:
             if family is Evergreen.MEDIAN:
-                made.append(self.designer.same_slots(clean, start=start, first=first, last=last))
-            elif family is Evergreen.LAD:
-                logs = gram.applied(log_solution, log_features(design))
-                made.append(np.where(design.usable, signed_exp(logs), np.nan))
+                made.append(np.clip(usual, limits[:, :1], limits[:, 1:]))
+            elif family in QUICK:
+                made.append(quick(family, y, usual, clean, limits, schedule, **span, day=day))
             else:
-                solution = slot.reshape(len(y), self.designer.n_groups, self._q + 1)[:, design.group]
-                scaled = gram.applied(solution, slot_features(design, unit))
-                made.append(np.where(design.usable, unit[:, :1] + unit[:, 1:] * scaled, np.nan))
-        return np.stack([_within(forecast, limits) for forecast in made], axis=1)
+                made.append(np.clip(self._regressed(family, design, *solutions), low, high))
+        return np.stack(made, axis=1)
+
+    def _regressed(self, family: Evergreen, design: Design, unit: Floats, log_solution: Floats, slot: Floats) -> Floats:
+        """Forecasts of a member that is a regression, shape (S, targets)."""
+        if family is Evergreen.LAD:
+            made = signed_exp(gram.applied(log_solution, log_features(design)))
+        else:
+            solution = slot.reshape(len(unit), self.designer.n_groups, self._q + 1)[:, design.group]
+            made = unit[:, :1] + unit[:, 1:] * gram.applied(solution, slot_features(design, unit))
+        return np.where(design.usable, made, np.nan)
 
 
 def _log_solved(known: Learned) -> Floats:
     return gram.solved(known.log_sums, penalty=LOG_PENALTY, n_rows=known.log_rows)
-
-
-def _within(values: Floats, limits: Floats) -> Floats:
-    return np.clip(values, limits[:, :1], limits[:, 1:])
 
 
 def _units(unit: Floats, y: Floats) -> Floats:
