@@ -23,7 +23,10 @@ BENCHMARKS: dict[str, ModuleType] = {
     "overhead": overhead,
     "queue": trainings_queue,
 }
-ELSEWHERE = "What the tests find is measured elsewhere: python -m benchmarks.level_power, .detection and .incidents"
+ELSEWHERE = (
+    "Measured elsewhere: what the tests find, python -m benchmarks.level_power, .detection and .incidents; "
+    "the blend on streams that change, .regime_changes"
+)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

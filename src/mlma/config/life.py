@@ -73,7 +73,8 @@ class LifeSection(Section):
     )
     evergreen: tuple[Evergreen, ...] = Field(
         _LIFE.evergreen,
-        description="members of a blend that are refitted for all streams after every batch: median, lad, slot_ridge",
+        description="members of a blend that are refitted for all streams after every batch: median, lad, slot_ridge, "
+        "or look at the last day: yesterday, level, rescaled",
     )
     groups: tuple[GroupSection, ...] | None = Field(
         None,

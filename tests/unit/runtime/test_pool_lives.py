@@ -13,7 +13,7 @@ from mlma.adapters.checkpoints import FileCheckpoints
 from mlma.adapters.history import ParquetHistory
 from mlma.core.decisions import Action, Hold, OverrideKind, Phase, Reason, RequestKind
 from mlma.core.records import NAIVE
-from mlma.core.settings import Evergreen, Serve
+from mlma.core.settings import QUICK, Evergreen, Serve
 from mlma.runtime.control import EngineSettings
 from tests.unit.runtime.memory_fleet import (
     DAY,
@@ -126,6 +126,20 @@ def test_the_median_is_not_trusted_where_the_past_shows_that_it_lags(tmp_path: P
     before = life.engine.pools.weights()
     life.open()
     np.testing.assert_array_equal(life.engine.pools.weights(), before)  # known to a restart, too
+
+
+def test_a_quick_member_is_listened_to_once_it_has_a_loss() -> None:
+    life = undisturbed(blend)
+    heard = {}
+    for made in life.history.members(0, first_origin=0, last_origin=10**6):
+        for row in range(len(made.seat)):
+            member, batch = made.members[made.member[row]], made.origin_first // HOURS
+            heard.setdefault((batch, member), []).append(float(made.weight[row]))
+    for member in QUICK:
+        assert max(heard[WARM_DAYS, member]) == 0.0
+        assert min(heard[WARM_DAYS + 1, member]) > 0.0
+    assert max(heard[BREAK + 1, Evergreen.YESTERDAY]) > 0.1  # the level and the shape of the day are new
+    assert max(heard[BREAK, Evergreen.YESTERDAY]) < 0.01
 
 
 # what is served
