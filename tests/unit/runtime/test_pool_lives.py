@@ -142,6 +142,22 @@ def test_a_quick_member_is_listened_to_once_it_has_a_loss() -> None:
     assert max(heard[BREAK, Evergreen.YESTERDAY]) < 0.01
 
 
+def test_a_fleet_of_before_the_quick_members_goes_on_with_them(tmp_path: Path) -> None:
+    learning = tuple(family for family in Evergreen if family not in QUICK)
+    life = Life(demand(3, WARM_DAYS + 5), blend(evergreen=learning), checkpoints=FileCheckpoints(tmp_path))
+    life.until(WARM_DAYS + 2)
+    before, n_fixed = life.engine.pools.weights(), 1 + len(learning)
+    life.settings = blend()
+    life.open()
+    after = life.engine.pools.weights()
+    np.testing.assert_array_equal(np.delete(after, range(n_fixed, len(FIXED)), axis=1), before)
+    np.testing.assert_array_equal(after[:, n_fixed : len(FIXED)], 0.0)
+    life.until(WARM_DAYS + 4)
+    heard = weights(life, "s000", WARM_DAYS + 3)
+    assert min(heard[family] for family in QUICK) > 0.0
+    assert sum(heard.values()) == pytest.approx(1.0)
+
+
 # what is served
 
 
