@@ -76,7 +76,8 @@ def test_a_freeze_its_lift_and_a_rollback_are_obeyed_and_reported(tmp_path: Path
     inbox, port = mail
     path = prepare(tmp_path / "day")
     target = f"mailto://127.0.0.1:{port}?from=mlma@example.org&to=ada@example.org&mode=insecure"
-    (path / "mlma.yaml").write_text(CONFIG + f'digest: {{targets: [{{name: ada, url: "{target}"}}]}}\n')
+    slow = "life: {evergreen: [median, lad, slot_ridge]}\n"  # quick members answer the break before anybody alarms
+    (path / "mlma.yaml").write_text(CONFIG + slow + f'digest: {{targets: [{{name: ada, url: "{target}"}}]}}\n')
     for day in range(0, 36, 2):
         drop(path, day)
     daemon = Daemon(path)
