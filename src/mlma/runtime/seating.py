@@ -36,13 +36,19 @@ class Seating:
     n_seats: int
     versions: dict[int, dict[int, Champion]] = field(default_factory=dict)
     leader: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    _trained: Ints = field(init=False)  # (streams, seats)
+
+    def __post_init__(self) -> None:
+        self._trained = np.full((len(self), self.n_seats), NOBODY)
 
     def __len__(self) -> int:
         return len(self.leader)
 
     def grow(self, n_streams: int) -> None:
         """Add rows for born streams."""
-        self.leader = np.concatenate([self.leader, np.zeros(n_streams - len(self), dtype=np.int64)])
+        born = n_streams - len(self)
+        self.leader = np.concatenate([self.leader, np.zeros(born, dtype=np.int64)])
+        self._trained = np.concatenate([self._trained, np.full((born, self.n_seats), NOBODY)])
 
     def of(self, stream_id: int) -> Seats:
         """Versions of a stream by seat."""
@@ -62,12 +68,14 @@ class Seating:
         self.versions.setdefault(stream_id, {})[seat] = Champion(
             version_id=version.id, family=version.family, sha256=version.sha256, batch=version.batch
         )
+        self._trained[stream_id, seat] = version.batch
 
     def leave(self, stream_id: int, version_ids: Sequence[str]) -> list[int]:
         """Take versions out of a pool; returns the seats that are free now."""
         gone = [seat for seat, sits in self.of(stream_id).items() if sits.version_id in version_ids]
         for seat in gone:
             del self.versions[stream_id][seat]
+            self._trained[stream_id, seat] = NOBODY
             if self.leader[stream_id] == seat:
                 self.leader[stream_id] = 0
         return gone
@@ -80,14 +88,11 @@ class Seating:
 
     def taken(self) -> Bools:
         """Seats with a version, shape (streams, seats)."""
-        return np.asarray(self.trained() > NOBODY)
+        return np.asarray(self._trained > NOBODY)
 
     def trained(self) -> Ints:
         """Batch after which the version on a seat was trained, `NOBODY` without one; shape (streams, seats)."""
-        made = np.full((len(self), self.n_seats), NOBODY)
-        for stream_id, seats in self.versions.items():
-            made[stream_id, list(seats)] = [sits.batch for sits in seats.values()]
-        return made
+        return self._trained.copy()
 
     def leaderless(self, loss: Floats) -> Bools:
         """Whether the champion of a stream has no loss among these of shape (streams, seats); shape (streams,)."""
