@@ -100,10 +100,8 @@ def _event_table(found: Sequence[Found]) -> Table:
         "above one half; excess: days a stream and fortnight with served loss above 1.1 times that of the best version "
         "in the pools of all policies (-: nothing was scored, the event is part of the first train window).",
     )
-    for heading in ("scenario", "event", "policy"):
-        table.add_column(heading)
-    for heading in ("struck", "trained", "weight", "serve", "excess days after", "before", "loss / always"):
-        table.add_column(heading, justify="right")
+    numbers = ("struck", "trained", "weight", "serve", "excess days after", "before", "loss / always")
+    _add_columns(table, ("scenario", "event", "policy"), numbers)
     for scenario in found:
         for one in scenario.events:
             table.add_row(
@@ -115,17 +113,23 @@ def _event_table(found: Sequence[Found]) -> Table:
     return table
 
 
+def _add_columns(table: Table, words: Sequence[str], numbers: Sequence[str]) -> None:
+    for heading in words:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+
+
 def _fault_table(found: Sequence[Found]) -> Table:
     table = Table(
         title="Flagged values: trainings ordered because of them, and what trainings learned from",
         caption="at: ordered after a batch in which more than 5 % of the stream's slots are flagged; next: after the "
         "batch that follows; learned: flagged values that were a target of some training (of how many, once each).",
     )
-    table.add_column("scenario")
-    table.add_column("policy")
-    for heading in ("flagged", "refused", "batches > 5 %", "trainings", "at", "next", "learned", "once each",
-                    "loss / always"):  # fmt: skip
-        table.add_column(heading, justify="right")
+    numbers = (
+        "flagged", "refused", "batches > 5 %", "trainings", "at", "next", "learned", "once each", "loss / always"
+    )  # fmt: skip
+    _add_columns(table, ("scenario", "policy"), numbers)
     for scenario in found:
         for one in scenario.faults:
             table.add_row(
@@ -143,10 +147,7 @@ def _unseen_table(found: Sequence[Found]) -> Table:
         caption="loss in the fortnight, of the version and of the best one in the pools of all policies that was "
         "trained before the event; ratio: mean over the streams.",
     )
-    for heading in ("scenario", "event", "policy"):
-        table.add_column(heading)
-    for heading in ("streams", "version / unseen", "ratio"):
-        table.add_column(heading, justify="right")
+    _add_columns(table, ("scenario", "event", "policy"), ("streams", "version / unseen", "ratio"))
     for scenario in found:
         for one in scenario.unseen:
             if one.streams:
@@ -164,10 +165,7 @@ def _retrained_table(found: Sequence[Found]) -> Table:
         caption="loss in the fortnight after, relative to the training with all rows, mean over the streams struck "
         "(streams where it is smaller); before: of a training just before the event.",
     )
-    for heading in ("scenario", "event"):
-        table.add_column(heading)
-    for heading in ("struck", "without its rows", "before"):
-        table.add_column(heading, justify="right")
+    _add_columns(table, ("scenario", "event"), ("struck", "without its rows", "before"))
     for scenario in found:
         for one in scenario.retrained:
             with_rows = np.asarray(one.with_rows)

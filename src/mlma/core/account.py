@@ -121,9 +121,8 @@ class Account:
         fresh = known & (age <= fresh_for)
         weight = np.ones(len(age)) if alone else self.share()
         grown = self.debt + weight * (np.where(known, excess, 0.0) - SLACK)
-        charged = (
-            known & (alone | (age > FRESH_BATCHES)) & bool(self.fresh_n.any())
-        )  # before that, nobody knows what is usual
+        is_usual_known = bool(self.fresh_n.any())
+        charged = known & (alone | (age > FRESH_BATCHES)) & is_usual_known
         return type(self)(
             debt=np.where(charged, np.maximum(grown, 0.0), self.debt),
             fresh_sum=self.fresh_sum + np.where(fresh, ratio, 0.0),

@@ -42,7 +42,14 @@ def unskewed(score: Floats, skewness: float) -> Floats:
 
 
 def unskewed_p(p_value: Floats, skewness: float) -> Floats:
-    """One-sided p-values of scores with a skewness, from those that take them for normal; shape (streams,).
+    """One-sided p-values of scores with a skewness, from those that take them for normal.
+
+    Parameters
+    ----------
+    p_value
+        Shape (streams,), NaN for none; those above `LOUD` stay as they are.
+    skewness
+        As for `unskewed`.
 
     Examples
     --------
