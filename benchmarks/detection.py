@@ -6,10 +6,9 @@ Prints the cells won and every cell lost, realised false alarms, whole runs with
 import argparse
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone, before NumPy is imported
@@ -18,20 +17,15 @@ from rich.console import Console
 
 from benchmarks import detection_driftfdr as driftfdr
 from benchmarks import detection_real, detection_river, detection_runs, detection_speed, detection_tables, measuring
-from benchmarks.detection_contests import Cell, Healthy, Share, cells, healthy, share_won
-from benchmarks.detection_detectors import BATCH_TESTS
+from benchmarks.detection_contests import Share
 from benchmarks.detection_drifts import DRIFTS
-from benchmarks.detection_matched import Evidence, Trial, own_knobs, peer_evidence, pooled, strictest, that_keep, trials
-from benchmarks.detection_ours import OURS, VARIANTS, our_evidence
-from benchmarks.detection_processes import PROCESSES, Process
-from benchmarks.detection_runs import RunLine, RunSizes
-from benchmarks.detection_samples import Sample, Sizes, synthetic
+from benchmarks.detection_measure import KEPT, ONE, OWN, POOL, Plan, Report, measure
+from benchmarks.detection_ours import OURS, VARIANTS
+from benchmarks.detection_processes import PROCESSES
+from benchmarks.detection_runs import RunSizes
+from benchmarks.detection_samples import Sizes
 from benchmarks.detection_speed import SpeedSizes
 
-OWN = "a setting for each process"
-ONE = "one setting for all processes"
-POOL = "one setting, budget kept over all processes together"
-KEPT = "the same, against peers that keep 1.5 budgets in the process"
 SMALL = Sizes(streams=300, fleets=2, turns=1, every=10, calibration_fleets=2, budgets=(0.01,))
 QUICK_PROCESSES = ("iid", "overlap h = 24", "counts, rate .1")
 QUICK_DRIFTS = ("step +25 %", "step +100 %", "shock x2, 1 batch", "none")
@@ -43,158 +37,6 @@ QUICK = Sizes(
     drifts=tuple(drift for drift in DRIFTS if drift.name in QUICK_DRIFTS),
     slow={"KS": (200, 40), "KSWIN": (40, 20), "ADWIN": (100, 40), "driftfdr": (40, 20)},
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What one call of the benchmark does."""
-
-    sizes: Sizes
-    processes: tuple[Process, ...]
-    data: Path | None
-    peers: Path | None  # Python of driftfdr's environment
-    runs: RunSizes
-    run_processes: tuple[str, ...]
-    speed: SpeedSizes | None
-    ours: str = OURS  # the variant that competes
-    without: tuple[str, ...] = ()  # peers
-
-
-def samples(plan: Plan) -> Iterator[Sample]:
-    """Synthetic samples, then real ones; made one at a time, for each is large."""
-    for process in plan.processes:
-        yield synthetic(process, plan.sizes)
-    for source in detection_real.present(plan.data):
-        assert plan.data is not None
-        yield detection_real.real(source, plan.data, plan.sizes)
-
-
-def evidence_of(sample: Sample, without: Sequence[str] = ()) -> dict[str, Evidence]:
-    """Evidence of every detector that is computed in this process, but for some."""
-    found = our_evidence(sample) | our_evidence(sample, accumulate=True)
-    found |= our_evidence(sample, test="e_process", turns=1)
-    for name, build in {**BATCH_TESTS, **detection_river.RIVER_TESTS}.items():
-        if name not in without and (name in BATCH_TESTS or detection_river.is_installed()):
-            found[name] = peer_evidence(name, build, sample)
-    return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """Everything that was measured, and what was left out.
-
-    ``cells`` have knobs of their own for every process, ``cells_of_one_setting`` one for all synthetic ones that keeps
-    the budget in each, ``cells_of_pool`` one that keeps it over all of them together, ``cells_of_kept`` leaves out
-    who does not keep it in the process. They let one variant compete; ``shares`` lets each compete alone.
-    """
-
-    cells: tuple[Cell, ...]
-    cells_of_one_setting: tuple[Cell, ...]
-    cells_of_pool: tuple[Cell, ...]
-    cells_of_kept: tuple[Cell, ...]
-    shares: tuple[Share, ...]
-    healthy: tuple[Healthy, ...]
-    healthy_of_pool: tuple[Healthy, ...]
-    runs: tuple[RunLine, ...]
-    speed: detection_speed.Speed | None
-    left_out: tuple[str, ...]
-
-
-class Collected:
-    """Evidence by sample, whose losses are forgotten, and whole runs."""
-
-    def __init__(self) -> None:
-        self.samples: list[tuple[Sample, dict[str, Evidence]]] = []
-        self.runs: list[RunLine] = []
-        self.left_out: list[str] = []
-
-    def add(self, sample: Sample, found: dict[str, Evidence], job: driftfdr.Job | None) -> str:
-        """Add a sample, and what driftfdr has to say about it; a line for those who wait."""
-        if job is not None:
-            try:
-                found = found | job.evidence()
-            except driftfdr.UnavailableError as error:
-                self.left_out.append(f"driftfdr on {sample.process.name}: {error}")
-        self.samples.append((sample, found))
-        settled = cells(sample, OURS, VARIANTS, [t for name, e in found.items() for t in trials(name, e, sample)])
-        won, contested = share_won(settled)
-        return f"{sample.process.name}: {won} of {contested} cells won against every peer, {OWN}"
-
-    def trials(self) -> list[tuple[Sample, list[Trial]]]:
-        """Trials by sample, with knobs of the sample's own."""
-        return [(s, [t for name, e in found.items() for t in trials(name, e, s)]) for s, found in self.samples]
-
-    def trials_of_one_setting(
-        self, synthetic_names: Sequence[str], *, is_pooled: bool = False
-    ) -> list[tuple[Sample, list[Trial]]]:
-        """Trials by synthetic sample, each detector with the one setting that keeps the budget in all of them.
-
-        With ``is_pooled``, over all of them together. The weekly season is left out: most peers have no word for it,
-        and it alone would decide their setting.
-        """
-        pool = [(s, found) for s, found in self.samples if s.process.name in synthetic_names and s.process.season == 1]
-        if len(pool) < 2:
-            return []
-        everywhere = [name for name in pool[0][1] if all(name in found for _, found in pool)]
-        sizes = pool[0][0].sizes
-        knobs = {
-            name: pooled([found[name] for _, found in pool], sizes)
-            if is_pooled
-            else strictest([own_knobs(found[name], sizes) for _, found in pool])
-            for name in everywhere
-        }
-        return [(s, [t for name in everywhere for t in trials(name, found[name], s, knobs[name])]) for s, found in pool]
-
-
-def measure(plan: Plan, page: Console) -> Report:
-    """Run the plan; driftfdr works on a sample in a process of its own while this one works on the next."""
-    collected = Collected()
-    waiting: list[tuple[Sample, dict[str, Evidence], driftfdr.Job | None]] = []
-    with tempfile.TemporaryDirectory() as directory:
-        try:
-            for sample in samples(plan):
-                began = time.monotonic()
-                found = evidence_of(sample, plan.without)
-                if sample.process.name in plan.run_processes:
-                    knob = detection_runs.knobs(found, plan.sizes)
-                    collected.runs += detection_runs.run_lines(
-                        sample.process, knob, plan.runs, n=plan.sizes.n, seed=plan.sizes.seed
-                    )
-                while waiting:
-                    page.print(collected.add(*waiting.pop()), style="dim", highlight=False)
-                job = None if plan.peers is None else driftfdr.start(plan.peers, sample, Path(directory))
-                waiting.append((sample.described(), found, job))
-                page.print(f"{sample.process.name}: {time.monotonic() - began:.0f} s", style="dim", highlight=False)
-            while waiting:
-                page.print(collected.add(*waiting.pop()), style="dim", highlight=False)
-        finally:
-            for _, _, job in waiting:
-                if job is not None:
-                    job.process.kill()
-    own = collected.trials()
-    names = [process.name for process in plan.processes]
-    one = collected.trials_of_one_setting(names)
-    pool = collected.trials_of_one_setting(names, is_pooled=True)
-
-    kept = [(sample, that_keep(group, VARIANTS)) for sample, group in pool]
-
-    def settled(groups: Sequence[tuple[Sample, list[Trial]]], variant: str = plan.ours) -> tuple[Cell, ...]:
-        return tuple(cell for sample, group in groups for cell in cells(sample, variant, VARIANTS, group))
-
-    settings = ((OWN, own), (ONE, one), (POOL, pool), (KEPT, kept))
-    shares = [(v, title, share_won(settled(groups, v))) for v in VARIANTS for title, groups in settings]
-    return Report(
-        cells=settled(own),
-        cells_of_one_setting=settled(one),
-        cells_of_pool=settled(pool),
-        cells_of_kept=settled(kept),
-        shares=tuple(Share(variant=v, setting=t, won=won, cells=n) for v, t, (won, n) in shares if n),
-        healthy=tuple(rate for sample, group in own for rate in healthy(sample, group)),
-        healthy_of_pool=tuple(rate for sample, group in pool for rate in healthy(sample, group)),
-        runs=tuple(collected.runs),
-        speed=None if plan.speed is None else detection_speed.measure(plan.speed, plan.peers),
-        left_out=tuple(collected.left_out),
-    )
 
 
 def show(report: Report, plan: Plan, page: Console) -> None:
@@ -218,10 +60,7 @@ def show(report: Report, plan: Plan, page: Console) -> None:
             page.print(detection_tables.peers_table(found, title))
             page.print(detection_tables.lost_table(found, plan.ours, title))
     for share in report.shares:
-        percent = f"{share.won / share.cells:.1%}"
-        page.print(
-            f"Cells won against every peer, {share.variant}, {share.setting}: {share.won} of {share.cells}, {percent}"
-        )
+        page.print(_said(share, "Cells won against every peer"))
     if report.runs:
         page.print(detection_tables.runs_table(report.runs))
     if report.speed is not None:
@@ -230,8 +69,25 @@ def show(report: Report, plan: Plan, page: Console) -> None:
         page.print(f"Left out: {line}", highlight=False)
 
 
+def show_all(reports: Sequence[Report], page: Console) -> None:
+    """Print what was won over all seeds."""
+    totals: dict[tuple[str, str], Share] = {}
+    for share in (share for report in reports for share in report.shares):
+        known = totals.get((share.variant, share.setting))
+        totals[share.variant, share.setting] = share if known is None else known.and_of(share)
+    for total in totals.values():
+        page.print(_said(total, f"Cells won against every peer over {len(reports)} seeds"))
+
+
+def _said(share: Share, what: str) -> str:
+    return (
+        f"{what}, {share.variant}, {share.setting}: {share.won} of {share.cells}, {share.won / share.cells:.1%}; "
+        f"contests {share.contests_won} of {share.contests}"
+    )
+
+
 def _plan(options: argparse.Namespace, left_out: list[str]) -> Plan:
-    sizes = replace(QUICK if options.quick else SMALL if options.small else Sizes(), seed=options.seed)
+    sizes = replace(QUICK if options.quick else SMALL if options.small else Sizes(), seed=options.seeds[0])
     chosen = options.process or (QUICK_PROCESSES if options.quick else [process.name for process in PROCESSES])
     peers = None
     if options.no_driftfdr:
@@ -275,8 +131,14 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--no-driftfdr", action="store_true", help="leave driftfdr out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--seed", dest="seeds", type=int, action="append", metavar="N",
+        help="of everything that is drawn, 0 by default; may be repeated: real losses, whole runs and speed come with "
+        "the first one alone",
+    )  # fmt: skip
+    options = parser.parse_args(argv)
+    options.seeds = options.seeds or [0]
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -286,12 +148,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     left_out: list[str] = []
     plan = _plan(options, left_out)
     began = time.monotonic()
-    report = measure(plan, page)
-    report = replace(report, left_out=(*left_out, *report.left_out))
-    show(report, plan, page)
+    reports = []
+    for seed in options.seeds:
+        if reports:
+            plan = replace(plan, sizes=replace(plan.sizes, seed=seed), data=None, run_processes=(), speed=None)
+        report = measure(plan, page)
+        reports.append(replace(report, left_out=(*left_out, *report.left_out)))
+        page.print(f"Seed {seed}", highlight=False)
+        show(reports[-1], plan, page)
+    if len(reports) > 1:
+        show_all(reports, page)
     page.print(f"{time.monotonic() - began:.0f} s", style="dim", highlight=False)
     if options.json is not None:
-        measuring.write_json(options.json, {"machine": measuring.machine(), "seed": options.seed, **asdict(report)})
+        each = [{"seed": seed, **asdict(report)} for seed, report in zip(options.seeds, reports, strict=True)]
+        measuring.write_json(options.json, {"machine": measuring.machine(), **each[0], "further": each[1:]})
     return 0
 
 

@@ -1,7 +1,8 @@
 """Who found a drift sooner and missed fewer, at the same budget: cells of process, drift and budget, won or lost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -165,12 +166,31 @@ def healthy(sample: Sample, found: Sequence[Trial]) -> list[Healthy]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Cells that one variant of ours won against every peer."""
+    """What one variant of ours won by one way to set knobs: cells against every peer, and contests with single ones."""
 
     variant: str
     setting: str
     won: int
     cells: int
+    contests_won: int
+    contests: int
+
+    @classmethod
+    def of(cls, variant: str, setting: str, settled: Sequence[Cell]) -> Self:
+        """Count the cells that have a contest, and their contests."""
+        won, contested = share_won(settled)
+        contests = [contest for cell in settled for contest in cell.contests]
+        return cls(
+            variant=variant, setting=setting, won=won, cells=contested,
+            contests_won=sum(contest.is_won for contest in contests), contests=len(contests),
+        )  # fmt: skip
+
+    def and_of(self, other: Self) -> Self:
+        """Both together: the same variant and setting under another seed."""
+        return replace(
+            self, won=self.won + other.won, cells=self.cells + other.cells,
+            contests_won=self.contests_won + other.contests_won, contests=self.contests + other.contests,
+        )  # fmt: skip
 
 
 def share_won(settled: Sequence[Cell]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmarks import detection, detection_driftfdr, detection_real, detection_samples
+from benchmarks import detection, detection_driftfdr, detection_measure, detection_real, detection_samples
 from benchmarks.detection_detectors import BATCH_TESTS, run
 from benchmarks.detection_drifts import DRIFTS
 from benchmarks.detection_matched import is_enough, own_knobs, peer_evidence, pooled, strictest, trials
@@ -220,7 +220,7 @@ def plan(**changes):
         "sizes": TINY, "processes": PROCESSES[:1], "data": None, "peers": None,
         "runs": TINY_RUN, "run_processes": ("iid",), "speed": None, **changes,
     }  # fmt: skip
-    return detection.Plan(**settings)
+    return detection_measure.Plan(**settings)
 
 
 @pytest.mark.slow
@@ -228,7 +228,7 @@ def test_the_whole_benchmark_in_small(tmp_path, fake_driftfdr):
     real_file(tmp_path)
     page = Console(file=StringIO(), width=200)
     chosen = plan(peers=fake_driftfdr, data=tmp_path, processes=PROCESSES[:2])
-    report = detection.measure(chosen, page)
+    report = detection_measure.measure(chosen, page)
     detection.show(report, chosen, page)
     printed = page.file.getvalue()
     names = {line.detector for cell in report.cells for line in cell.lines}
@@ -279,7 +279,8 @@ def test_command_prints_what_it_left_out_and_writes_figures(tmp_path, capsys, mo
     monkeypatch.setattr(detection, "RunSizes", lambda streams: TINY_RUN)
     monkeypatch.setattr(detection, "SpeedSizes", lambda **_: TINY_SPEED)
     monkeypatch.setattr(detection.detection_river, "is_installed", lambda: False)
-    assert detection.main(["--quick", "--no-driftfdr", "--json", str(tmp_path / "bench.json")]) == 0
+    command = ["--quick", "--no-driftfdr", "--seed", "3", "--seed", "4", "--json", str(tmp_path / "bench.json")]
+    assert detection.main(command) == 0
     printed = " ".join(capsys.readouterr().out.split())
     for said in ("driftfdr, as asked for", "River is not installed", "no --data directory"):
         assert f"Left out: {said}" in printed or said in printed
@@ -287,6 +288,15 @@ def test_command_prints_what_it_left_out_and_writes_figures(tmp_path, capsys, mo
     assert document["machine"]["numpy"]
     assert {cell["process"] for cell in document["cells"]} == {"iid"}
     assert not any(line["detector"] == "ADWIN" for cell in document["cells"] for line in cell["lines"])
+    (further,) = document["further"]  # the second seed: neither whole runs nor speed
+    assert (document["seed"], further["seed"]) == (3, 4)
+    assert document["runs"]
+    assert not further["runs"]
+    assert further["speed"] is None
+    assert document["cells"] != further["cells"]
+    for of_first, of_second in zip(document["shares"], further["shares"], strict=True):
+        won, cells = (of_first[name] + of_second[name] for name in ("won", "cells"))
+        assert f"over 2 seeds, {of_first['variant']}, {of_first['setting']}: {won} of {cells}" in printed
 
 
 def test_driftfdr_that_cannot_be_installed_leaves_its_rows_out(monkeypatch, tmp_path):
