@@ -42,6 +42,7 @@ def _fields(view: "Overview") -> dict[str, object]:
 def lines(view: "Overview") -> list[tuple[str, str]]:
     """Labels and texts of the screen, at most 32."""
     from mlma.runtime.pool_status import serving_words, training_words
+    from mlma.runtime.waiting import waiting_words
 
     serving = serving_words(view.pools)
     shown = [
@@ -54,6 +55,7 @@ def lines(view: "Overview") -> list[tuple[str, str]]:
         ("loss / naive", _loss(view)),
         *([("serving", serving)] if serving else []),
         ("versions", f"{view.n_versions:,} trained; {training_words(view.pools)}"),
+        *(("", waiting_words(training)) for training in view.waiting),
         ("orders", f"{_counts(view.overrides) or 'no'} overrides; {view.n_open_requests:,} open requests"),
         ("findings", _counts(view.findings) or "none open"),
     ]

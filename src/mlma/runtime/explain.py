@@ -94,7 +94,12 @@ def explain(
     served = versions.get(decision.version_id) if decision else None
     champion = versions.get(servings[-1].version_id) if servings else None
     holding = tuple(o for o in store.overrides() if is_active(o, now) and _concerns(o, stream))
-    pending = tuple(e for e in store.effects(status=EffectStatus.PENDING) if e.stream_id == stream.id)
+    pending = tuple(
+        effect
+        for status in (EffectStatus.PENDING, EffectStatus.WAITING)
+        for effect in store.effects(status=status)
+        if effect.stream_id == stream.id
+    )
     certificate, incidents = store.certificate(), _incidents(store, schedule, stream, decision)
     waiting = tuple(r for r in store.requests(open_only=True) if _concerns(r, stream))
     pool = pool_facts(

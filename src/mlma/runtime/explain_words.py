@@ -213,9 +213,16 @@ def override_words(override: Override) -> str:
 
 
 def effect_words(effect: Effect) -> str:
-    """Work under way."""
-    state = "waits" if effect.status is EffectStatus.PENDING and not effect.attempts else effect.status
-    return f"{effect.kind} after batch {effect.batch} {state} since {minute(effect.ordered_at)} ({effect.reason})"
+    """Work under way, or that waits for a worker or for the budget."""
+    state, start = str(effect.status), ""
+    if effect.status is EffectStatus.PENDING and not effect.attempts:
+        state = "waits"
+    if effect.status is EffectStatus.WAITING:
+        state = "waits for the budget"
+        start = "" if effect.starts_at is None else f", expected to start {minute(effect.starts_at)} of event time"
+    return (
+        f"{effect.kind} after batch {effect.batch} {state} since {minute(effect.ordered_at)} ({effect.reason}){start}"
+    )
 
 
 def request_words(request: Request) -> str:

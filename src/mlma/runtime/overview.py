@@ -20,6 +20,7 @@ from mlma.runtime.explain_words import ratio
 from mlma.runtime.monitor_words import fallback_of
 from mlma.runtime.pool_status import PoolStatus, pool_status
 from mlma.runtime.ports import ControlStore, History
+from mlma.runtime.waiting import WaitingTraining, waiting
 
 SHOWN = 3
 """Worst streams, files and newest findings that an overview names."""
@@ -98,6 +99,7 @@ class Overview:
     loss_test: LossTestView
     incidents: tuple[IncidentView, ...]  # seen in the last batch, by members times rise, the largest first
     pools: PoolStatus
+    waiting: tuple[WaitingTraining, ...]  # for the budget, the first to start first, a few
     n_pending_effects: int
     n_open_requests: int
     overrides: Mapping[str, int]  # active, by kind
@@ -162,6 +164,7 @@ def overview(
         loss_test=loss_test_view(store.certificate(), store.meta()),
         incidents=tuple(by_size(view(incident, schedule=schedule, cursor=cursor) for incident in going_on)),
         pools=pool_status(store, history, decisions),
+        waiting=() if schedule is None else tuple(waiting(store, schedule)[:SHOWN]),
         n_pending_effects=len(store.effects(status=EffectStatus.PENDING))
         + sum(one.status is EffectStatus.PENDING for one in store.group_trainings()),
         n_open_requests=len(store.requests(open_only=True)),

@@ -6,9 +6,8 @@ slower machine or another number of workers starts the same trainings after the 
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -16,18 +15,13 @@ import numpy as np
 
 from mlma.core import training_queue
 from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Phase, Reason
-from mlma.core.records import NAIVE, Decision, Effect, GroupTraining, Stream
-from mlma.core.schedule import Schedule
-from mlma.core.settings import LifeSettings
-from mlma.core.training_queue import WANT_CODE, Bucket, Budget, Plan, Want, Wanted
+from mlma.core.records import NAIVE, Decision, Effect, GroupTraining
+from mlma.core.training_queue import WANT_CODE, Bucket, Plan, Want, Wanted
 from mlma.runtime.control import Control, Results
-from mlma.runtime.ports import ControlStore
+from mlma.runtime.training_costs import PastCosts, budget_of
 
 SILENT_BATCHES = 2
 """Batches without an observation after which the training of a stream does not wait any longer."""
-
-AGEING_BATCHES = 4
-"""Waiting time in batches after which what a retraining saves counts twice."""
 
 RECURRING = frozenset(
     {
@@ -46,54 +40,6 @@ UNKNOWING = frozenset({Reason.NOT_READY, Reason.NO_OUTCOMES, Reason.BAD_DATA})
 Started = TypeVar("Started", Effect, GroupTraining)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LEAST_S = 1e-6
-
-
-def budget_of(life: LifeSettings, schedule: Schedule) -> Budget:
-    """Budget as the engineer has set it; slots are not its matter, they change no outcome (see the executors)."""
-    rate = math.inf if life.budget_cpu_s_per_hour is None else life.budget_cpu_s_per_hour
-    batch = schedule.batch * schedule.frequency
-    burst = rate * (batch / timedelta(hours=1)) if life.budget_burst_s is None else life.budget_burst_s
-    return Budget(
-        cpu_s_per_hour=rate,
-        burst_s=math.inf if math.isinf(rate) else burst,
-        ageing=AGEING_BATCHES * batch,
-        patience=life.budget_patience * batch / 2,
-    )
-
-
-class PastCosts:
-    """CPU seconds of the trainings of a fleet that succeeded."""
-
-    def __init__(self, effects: Iterable[Effect | GroupTraining]) -> None:
-        self._spent: defaultdict[int, list[float]] = defaultdict(list)
-        self._of_groups: defaultdict[str, list[float]] = defaultdict(list)
-        for effect in effects:
-            self.add(effect)
-
-    def add(self, effect: Effect | GroupTraining) -> None:
-        """Take note of a training that is over."""
-        if effect.status is not EffectStatus.DONE or effect.cpu_s is None:
-            return
-        if isinstance(effect, GroupTraining):
-            self._of_groups[effect.name].append(effect.cpu_s)
-        else:
-            self._spent[effect.stream_id].append(effect.cpu_s)
-
-    def of_groups(self, names: Sequence[str]) -> list[float]:
-        """Mean of each group; NaN before its first training: those of streams say nothing about it."""
-        costs = (self._of_groups.get(name) for name in names)
-        return [max(math.fsum(known) / len(known), _LEAST_S) if known else math.nan for known in costs]
-
-    def expected(self, stream_ids: Sequence[int]) -> list[float]:
-        """Mean of each stream, else that of the fleet; NaN while nothing is known.
-
-        Sums are exactly rounded, so that they do not depend on the order in which workers finished.
-        """
-        every = [cost for costs in self._spent.values() for cost in costs]
-        fleet = math.fsum(every) / len(every) if every else math.nan
-        own = (self._spent.get(stream_id) for stream_id in stream_ids)
-        return [max(math.fsum(costs) / len(costs), _LEAST_S) if costs else fleet for costs in own]
 
 
 class TrainingQueue:
@@ -319,30 +265,3 @@ class TrainingQueue:
             version_id=champion.id if champion else NAIVE,
             note=f"{effect.id}: {why}",
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingTraining:
-    """A training that waits for the budget, for status pages."""
-
-    stream: str
-    reason: Reason
-    batch: int  # after which it was ordered
-    since: datetime  # event time
-    starts_at: datetime | None  # event time at which it is expected to start
-
-
-def waiting(store: ControlStore, schedule: Schedule) -> list[WaitingTraining]:
-    """Trainings that wait for the budget, the first to start first."""
-    streams: Sequence[Stream] = store.streams()
-    found = [
-        WaitingTraining(
-            stream=streams[effect.stream_id].name,
-            reason=effect.reason,
-            batch=effect.batch,
-            since=schedule.time_of(schedule.origin_after(effect.batch)),
-            starts_at=effect.starts_at,
-        )
-        for effect in store.effects(status=EffectStatus.WAITING)
-    ]
-    return sorted(found, key=lambda one: (one.starts_at or one.since, one.since, one.stream))

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 
 from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
+from mlma.cli.status import lines
 from mlma.core.commit import Commit
 from mlma.core.decisions import EffectStatus, Hold, OverrideKind, Phase, Reason, RequestKind
 from mlma.core.records import Effect
 from mlma.core.settings import Evergreen, Serve, StreamWeight
 from mlma.runtime.executors import InlineExecutor
+from mlma.runtime.explain import explain
+from mlma.runtime.overview import overview
 from mlma.runtime.training import TrainingOutcome
-from mlma.runtime.training_budget import waiting
+from mlma.runtime.waiting import waiting
 from tests.unit.runtime.memory_fleet import HOURS, SCHEDULE, WARM_DAYS, Life, demand, outcome, settings_for
 
 BATCH_S = 24.0
@@ -175,11 +178,19 @@ def test_status_names_who_waits_and_until_when() -> None:
     life = fleet(rate=0.5).until(WARM_DAYS)
     found = waiting(life.store, SCHEDULE)
     now = SCHEDULE.time_of(SCHEDULE.origin_after(life.engine.batch))
-    assert [one.stream for one in found] == ["s001", "s002", "s003", "s004", "s005"]
+    assert [one.name for one in found] == ["s001", "s002", "s003", "s004", "s005"]
     assert found[0].starts_at == now + timedelta(days=1)
     assert (found[0].since, found[0].reason) == (now, Reason.NO_VERSION)
     starts = [one.starts_at for one in found]
     assert starts == sorted(starts, key=str)
+    shown = [text for _, text in lines(overview(life.store, SCHEDULE, life.clock.now())) if "waits since" in text]
+    first = f"{now + timedelta(days=1):%Y-%m-%d %H:%M}"
+    assert shown[0].startswith(f"s001: no_version after batch {life.engine.batch}, waits since {now:%Y-%m-%d %H:%M}")
+    assert shown[0].endswith(f", expected to start {first}")
+    assert len(shown) == 3  # of five: the others are counted
+    facts = {fact.label: fact.text for fact in explain(life.store, None, SCHEDULE, "s001", now=life.clock.now()).facts}
+    assert "waits for the budget since" in facts["pending"]
+    assert facts["pending"].endswith(f"expected to start {first} of event time")
 
 
 def test_the_budget_that_is_taken_away_lets_everything_start() -> None:
@@ -209,7 +220,7 @@ def test_the_largest_debt_for_its_cost_is_trained_first() -> None:
     life.until(WARM_DAYS + 2)
     now = life.engine.batch
     assert {e.stream_id for e in effects(life, EffectStatus.DONE) if e.batch == now} == {0, 2}
-    assert [one.stream for one in waiting(life.store, SCHEDULE)] == ["s001", "s003"]
+    assert [one.name for one in waiting(life.store, SCHEDULE)] == ["s001", "s003"]
 
 
 def test_a_training_pays_the_debt_when_it_starts_and_not_before() -> None:
