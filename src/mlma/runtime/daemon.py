@@ -1,9 +1,6 @@
 """The long-lived process: takes in what arrives, ticks, sends digests, keeps the lease, and stops when told to."""
 
-import os
-import secrets
 import signal
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +14,13 @@ import structlog
 from mlma.core.blocks import ACTION_CODE, ACTIONS, HOLD_CODE
 from mlma.core.decisions import Action, Hold
 from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError, StoreError
-from mlma.core.records import Lease, SourceFile
+from mlma.core.records import SourceFile
 from mlma.core.rows import Rows
 from mlma.runtime import digests
 from mlma.runtime.closing import Closed
 from mlma.runtime.engine import Engine
 from mlma.runtime.findings import OpenFindings
+from mlma.runtime.lease import LeaseKeeper
 from mlma.runtime.ports import Clock, Commit, ControlStore, Notifier
 from mlma.runtime.refusals import refuse
 
@@ -80,7 +78,6 @@ class Daemon:
     settings: DaemonSettings
     make_engine: Callable[[Sequence[Rows]], Engine | None]
     _engine: Engine | None = None
-    _holder: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     _stop: threading.Event = field(default_factory=threading.Event)
     _failing: str = ""
     _source_error: str | None = None  # None before the first look
@@ -96,11 +93,12 @@ class Daemon:
         StopDaemonError
             Another daemon keeps the state, or the state contradicts the configuration.
         """
-        self._take_lease()
+        lease = LeaseKeeper(self.store, self.clock, self.settings.heartbeat, self._stop)
+        self._started = lease.take(timeout=self.settings.lease_timeout)
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        beating = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
+        beating = threading.Thread(target=lease.beat_on, name="heartbeat", daemon=True)
         beating.start()
-        log.info("daemon_started", holder=self._holder)
+        log.info("daemon_started", holder=lease.holder)
         try:
             self._known = self._recorded()
             while not self._stop.is_set():
@@ -118,8 +116,8 @@ class Daemon:
                 if self._engine is not None:
                     self._engine.close()
             finally:
-                self.store.release_lease(self._holder)
-                log.info("daemon_stopped", holder=self._holder)
+                lease.release()
+                log.info("daemon_stopped", holder=lease.holder)
 
     def _is_training(self) -> bool:
         """Whether a training is under way, of a stream or a group, here or elsewhere."""
@@ -278,36 +276,6 @@ class Daemon:
             log.info("digest_made", id=digest_id)
         digests.deliver_due(self.store, self.notifier, now)
 
-    # the lease
-
-    def _take_lease(self) -> None:
-        now = self._started = self.clock.now()
-        lease = Lease(holder=self._holder, pid=os.getpid(), host=socket.gethostname(), started_at=now, heartbeat_at=now)
-        other = self.store.take_lease(lease, stale_before=now - self.settings.lease_timeout)
-        if other is not None and _is_dead(other):
-            # A killed daemon of this machine left its lease behind; nobody has to wait for it to go stale.
-            other = self.store.take_lease(lease, stale_before=now + timedelta(seconds=1))
-        if other is not None:
-            raise StopDaemonError(
-                f"another daemon keeps this state: process {other.pid} on {other.host}, "
-                f"heartbeat {other.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC; stop it first"
-            )
-
-    def _beat_on(self) -> None:
-        """Renew the lease while the loop works; a lost lease stops the daemon before it writes again."""
-        is_failing = False
-        while not self._stop.wait(self.settings.heartbeat.total_seconds()):
-            try:
-                if not self.store.beat(self._holder, self.clock.now()):
-                    log.error("lease_lost", holder=self._holder)
-                    self._stop.set()
-            except StoreError as error:
-                if not is_failing:
-                    log.warning("heartbeat_failed", error=str(error))
-                is_failing = True
-            else:
-                is_failing = False
-
 
 def log_batch(closed: Closed) -> None:
     """One line a batch, however many streams; each decision that is not a plain keep at debug level."""
@@ -332,15 +300,3 @@ def log_batch(closed: Closed) -> None:
             reason=decision.reason,
             held_by=decision.held_by,
         )
-
-
-def _is_dead(lease: Lease) -> bool:
-    if lease.host != socket.gethostname():
-        return False
-    try:
-        os.kill(lease.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
