@@ -140,18 +140,48 @@ def _mann_whitney(recent: Floats, reference: Floats, min_n: int) -> LossTestResu
 
 
 def _kolmogorov_smirnov(recent: Floats, reference: Floats, min_n: int) -> LossTestResult:
-    both = _sort(recent, reference)
-    n1 = np.maximum(both.n_recent, 1).astype(np.float64)
-    n2 = np.maximum(both.n_reference, 1).astype(np.float64)
-    gap = np.cumsum(both.is_reference, axis=1) / n2[:, None] - np.cumsum(both.is_recent, axis=1) / n1[:, None]
-    # distribution functions are compared after the last of equal losses
-    d = np.maximum(np.max(gap, axis=1, where=both.ends, initial=0.0), 0.0)
+    ascending = np.sort(recent, axis=1)  # missing losses last
+    present = ~np.isnan(ascending)
+    n_recent, n_reference = (np.count_nonzero(~np.isnan(x), axis=1).astype(np.int64) for x in (recent, reference))
+    n1, n2 = (np.maximum(n, 1).astype(np.float64) for n in (n_recent, n_reference))
+    # the gap rises with reference losses and falls with recent ones: it is largest just before one of these
+    before = _n_smaller(np.sort(reference, axis=1), ascending)
+    gap = before / n2[:, None] - np.arange(recent.shape[1]) / n1[:, None]
+    d = np.max(gap, axis=1, where=present, initial=0.0)
     larger, smaller = np.maximum(n1, n2), np.minimum(n1, n2)
     z = np.sqrt(larger * smaller / (larger + smaller)) * d
     correction = 2.0 * z * (larger + 2.0 * smaller) / np.sqrt(larger * smaller * (larger + smaller)) / 3.0
     p = np.clip(np.exp(-2.0 * z**2 - correction), 0.0, 1.0)
-    ready = np.asarray((both.n_recent >= min_n) & (both.n_reference >= min_n))
+    ready = np.asarray((n_recent >= min_n) & (n_reference >= min_n))
     return _result(d, p, ready)
+
+
+def _n_smaller(ascending: Floats, x: Floats) -> Ints:
+    """How many values of its row are smaller than each x: a bisection of all rows at once.
+
+    Parameters
+    ----------
+    ascending
+        Shape (streams, N), every row in ascending order, NaN last.
+    x
+        Shape (streams, n).
+
+    Returns
+    -------
+    Ints
+        Shape (streams, n); 0 for NaN.
+    """
+    n = ascending.shape[1]
+    if not ascending.size:
+        return np.zeros(x.shape, dtype=np.int64)
+    values = ascending.ravel()
+    first = n * np.arange(len(x), dtype=np.int64)[:, None]
+    at = np.repeat(first, x.shape[1], axis=1)
+    while n > 1:  # the place is one of the n from ``at`` on
+        half = n // 2
+        at += half * (values[at + (half - 1)] < x)
+        n -= half
+    return np.asarray(at - first + (values[at] < x))
 
 
 def _result(statistic: Floats, p_value: Floats, ready: Bools) -> LossTestResult:
