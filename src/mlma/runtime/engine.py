@@ -200,7 +200,7 @@ class Engine(Control):
 
     # the tick
 
-    def tick(self, *, complete_until: int | None = None, wait: bool = False) -> bool:
+    def tick(self, *, complete_until: int | None = None, wait: bool = False, ahead: bool = True) -> bool:
         """Do what can be done now, closing at most one batch, so that a backlog can be interrupted in order.
 
         Parameters
@@ -209,6 +209,9 @@ class Engine(Control):
             Slot before which the source promises to be complete; None reads it off the streams.
         wait
             Block while trainings run, instead of returning to let time pass.
+        ahead
+            Issue the first forecasts of the next batch with the close of this one. Without, the next tick issues them
+            together with the others, which are the same and cost less: good enough where nobody waits for them.
 
         Returns
         -------
@@ -222,7 +225,8 @@ class Engine(Control):
             if self.trainings.is_pending:
                 return moved
             until = self.complete_until() if complete_until is None else complete_until
-            self._issue(until - self.settings.admission.forecast_wait)
+            if ahead or not has_closed:
+                self._issue(until - self.settings.admission.forecast_wait)
             if has_closed or until < self.settings.schedule.origin_after(self.batch + 1):
                 return moved
             self._closed(*closing.close(self, self.batch + 1))

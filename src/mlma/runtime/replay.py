@@ -251,7 +251,7 @@ def run(
             spared = 0.0 if memo is None else memo.spared_cpu_s
             if batch in parts:
                 tally.engine.take(parts[batch], path="replay", fingerprint=str(batch))
-            tally.engine.tick(complete_until=schedule.origin_after(batch), wait=True)
+            tally.engine.tick(complete_until=schedule.origin_after(batch), wait=True, ahead=memo is None)
             tally.cpu_s += time.process_time() - started
             tally.spared_cpu_s += 0.0 if memo is None else memo.spared_cpu_s - spared
             if pool is not None:

@@ -9,8 +9,8 @@ import pytest
 
 from mlma.adapters.checkpoints import FileCheckpoints
 from mlma.core.decisions import Action, Phase, Reason
-from mlma.core.settings import FleetRule, LossName, LossTestName, ReferencePolicy, Yardstick
-from tests.unit.runtime.memory_fleet import HOURS, WARM_DAYS, Life, demand, outcome, settings_for
+from mlma.core.settings import Evergreen, FleetRule, LossName, LossTestName, ReferencePolicy, Serve, Yardstick
+from tests.unit.runtime.memory_fleet import ANCHOR, DAY, HOURS, WARM_DAYS, Life, demand, outcome, rows_of, settings_for
 
 FIRST = WARM_DAYS - 1
 DAYS, BREAK = 52, 47
@@ -173,3 +173,33 @@ def test_a_checkpoint_that_is_ahead_of_the_record_is_not_taken_up(tmp_path: Path
     behind = Life(y, checkpoints=FileCheckpoints(tmp_path)).until(52)
     plain = Life(y).until(52)
     assert outcome(behind.store) == outcome(plain.store)
+
+
+@cache
+def as_a_replay(*, ahead: bool) -> tuple[dict[str, object], list[tuple[int, int, float, float, str]]]:
+    """What a fleet with a pool of every kind of member decides and forecasts, one tick a day; one stream comes late."""
+    y = demand(5, DAYS, breaks_on=BREAK)
+    y[3, : 45 * HOURS + 9] = np.nan
+    settings = settings_for(wanted="mlma", life={"serve": Serve.BLEND, "proof": False, "evergreen": tuple(Evergreen)})
+    life = Life(y, settings)
+    for day in range(WARM_DAYS - 1, DAYS):
+        life.clock.set(ANCHOR + (day + 1) * DAY)
+        life.take(rows_of(y, 0 if day < WARM_DAYS else day * HOURS, (day + 1) * HOURS), path=f"day-{day}")
+        life.engine.tick(complete_until=(day + 1) * HOURS, wait=True, ahead=ahead)
+    return outcome(life.store), forecasts(life, DAYS * HOURS)
+
+
+def test_forecasts_that_wait_for_the_next_tick_are_the_same() -> None:
+    (early, forecast_early), (late, forecast_late) = as_a_replay(ahead=True), as_a_replay(ahead=False)
+    assert forecast_early == forecast_late
+    assert early == late
+    assert len({version for *_, version in forecast_late}) > 3  # the pool has several members
+
+
+def test_a_tick_that_does_not_look_ahead_leaves_the_next_batch_to_the_next_one() -> None:
+    lives = [Life(demand(2, WARM_DAYS)), Life(demand(2, WARM_DAYS))]
+    for life, ahead in zip(lives, (True, False), strict=True):
+        life.clock.set(ANCHOR + WARM_DAYS * DAY)
+        life.take(rows_of(life.y, 0, WARM_DAYS * HOURS), path="all")
+        life.engine.tick(complete_until=WARM_DAYS * HOURS, wait=True, ahead=ahead)
+    assert [life.engine.issued_until - life.engine.open_first() for life in lives] == [6, 0]
