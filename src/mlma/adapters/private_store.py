@@ -1,24 +1,35 @@
-"""A control store in memory that nobody else writes to, for replays: what every tick asks for is remembered."""
+"""A control store in memory that nobody else writes to, for replays.
 
-from collections.abc import Callable
-from dataclasses import replace
+What every tick asks for is remembered; what hardly anybody asks for is kept as it came, and written when somebody does.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import TypeVar, cast
 
+from sqlalchemy import Connection
+
 from mlma.adapters.store import SqlStore
 from mlma.core.commit import Commit
-from mlma.core.records import AuditRow, Certificate, Finding, Override, Request
+from mlma.core.records import AuditRow, Certificate, Finding, Override, Rejected, Request
 
 R = TypeVar("R")
 
 
 class PrivateStore(SqlStore):
-    """Cursor, overrides, open requests and open findings are read again after they were written, not at every tick."""
+    """Cursor, overrides, open requests and open findings are read again after they were written, not at every tick.
+
+    Decisions, effects, versions, the ledger and findings are written with the first question that needs them, and a replay
+    asks none; what was refused at once (a time without a zone) is refused then.
+    """
 
     def __init__(self) -> None:
-        super().__init__("sqlite://", create=True)
         self._read: dict[str, list[object]] = {}
         self._certificate: Certificate | None = None  # as recorded last
+        self._unwritten: deque[Commit] = deque()
+        super().__init__("sqlite://", create=True)
 
     def cursor(self) -> int | None:
         """The last closed batch, None before the first."""
@@ -41,17 +52,31 @@ class PrivateStore(SqlStore):
             return super().findings(open_only=False)
         return self._remembered("findings", super().findings)
 
+    def rejected(self) -> list[Rejected]:
+        """Rejected rows in order of seq, then stream and reason."""
+        return self._without_writing(super().rejected)
+
     def record(self, commit: Commit) -> None:
-        """Make a commit true in one transaction. Raises StoreError."""
-        for name, is_changed in ("requests", bool(commit.requests)), ("findings", bool(commit.findings)):
-            if is_changed:
-                self._read.pop(name, None)
+        """Make a commit true; the parts that no tick reads back are written later. Raises StoreError."""
+        if commit.requests:
+            self._read.pop("requests", None)
         if commit.certificate is not None and commit.certificate == self._certificate:
             commit = replace(commit, certificate=None)  # who does not test has the same one at every batch
+        later = Commit(
+            cursor=commit.cursor, file=commit.file, block=commit.block, decisions=commit.decisions,
+            effects=commit.effects, versions=commit.versions, servings=commit.servings, findings=commit.findings,
+        )  # fmt: skip
+        now = replace(
+            commit, cursor=None, file=None, block=None, decisions=(), effects=(), versions=(), servings=(), findings=()
+        )
+        if any(getattr(now, part.name) for part in fields(now)):
+            super().record(now)
         self._certificate = commit.certificate or self._certificate
-        super().record(commit)
+        self._unwritten.append(later)
         if commit.cursor is not None:
             self._read["cursor"] = [commit.cursor]
+        if commit.findings:
+            self._read["findings"] = list(_still_open([*self.findings(), *commit.findings]))
 
     def add_override(self, override: Override, audit: AuditRow) -> int:
         """Store an override with its audit row; returns its id."""
@@ -70,5 +95,27 @@ class PrivateStore(SqlStore):
 
     def _remembered(self, name: str, read: Callable[[], list[R]]) -> list[R]:
         if name not in self._read:
-            self._read[name] = list(read())
+            found = self._without_writing(read)
+            self._read[name] = list(found)
         return cast("list[R]", self._read[name].copy())
+
+    def _without_writing(self, read: Callable[[], list[R]]) -> list[R]:
+        """What a question gives that nothing unwritten has to do with."""
+        unwritten, self._unwritten = self._unwritten, deque()
+        try:
+            return read()
+        finally:
+            self._unwritten = unwritten
+
+    def _ask(self, question: Callable[[Connection], R]) -> R:
+        while self._unwritten:
+            super().record(self._unwritten.popleft())
+        return super()._ask(question)
+
+
+def _still_open(findings: Iterable[Finding]) -> list[Finding]:
+    """Of findings in the order they were made, the last of each kind and subject, in the order of the question."""
+    newest = {(finding.kind, finding.subject): finding for finding in findings}
+    found = sorted(newest.values(), key=lambda finding: (finding.kind, finding.subject))
+    found.sort(key=lambda finding: finding.last_at, reverse=True)
+    return [finding for finding in found if finding.closed_at is None]

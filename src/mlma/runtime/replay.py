@@ -50,11 +50,16 @@ class ReplayArtifacts:
 
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
+        self._known: dict[int, str] = {}  # hashes of the kept blobs by identity: all policies bring the same ones
 
     def save(self, blob: bytes) -> str:
         """Keep a blob."""
+        known = self._known.get(id(blob))
+        if known is not None:
+            return known
         sha256 = hashlib.sha256(blob).hexdigest()
-        self._blobs[sha256] = blob
+        if self._blobs.setdefault(sha256, blob) is blob:
+            self._known[id(blob)] = sha256
         return sha256
 
     def save_all(self, blobs: Sequence[bytes]) -> list[str]:
@@ -71,6 +76,7 @@ class ReplayArtifacts:
     def keep(self, served: set[str]) -> None:
         """Forget all others."""
         self._blobs = {sha256: blob for sha256, blob in self._blobs.items() if sha256 in served}
+        self._known = {id(blob): sha256 for sha256, blob in self._blobs.items()}
 
 
 class TrainingPool:

@@ -205,6 +205,19 @@ def test_artifacts_that_nobody_serves_are_forgotten() -> None:
         artifacts.load(gone)
 
 
+def test_equal_artifacts_are_one_also_when_their_objects_differ() -> None:
+    artifacts = ReplayArtifacts()
+    one, other = bytes(range(200)), bytes(bytearray(range(200)))
+    assert one is not other
+    names = [artifacts.save(one), artifacts.save(other), artifacts.save(one)]
+    del one
+    names += [artifacts.save(bytes(bytearray([i]) * 200)) for i in range(50)]  # may stand where another has been
+    assert len(set(names)) == 51
+    artifacts.keep({names[0]})
+    assert artifacts.save(other) == names[0]
+    assert artifacts.save(b"other") != names[0]
+
+
 # dirty files
 
 
