@@ -94,11 +94,17 @@ class Candidates:
     every: int = 0
     engine: Engine | None = None
     predict_cpu_s: float = 0.0
+    keep_cpu_s: float = 0.0  # spent while always trained
     _count: dict[int, int] = field(default_factory=dict)
     _kept: dict[int, list[Candidate]] = field(default_factory=dict)
 
     def took(self, outcome: TrainingOutcome) -> None:
         """Keep an outcome of always if it is one to look at."""
+        began, predicted_s = time.thread_time(), self.predict_cpu_s
+        self._keep(outcome)
+        self.keep_cpu_s += time.thread_time() - began - (self.predict_cpu_s - predicted_s)
+
+    def _keep(self, outcome: TrainingOutcome) -> None:
         if outcome.error or outcome.held_out is not None:
             return
         stream, batch, _ = outcome.key
@@ -146,7 +152,11 @@ class Candidates:
             return np.full(len(X), np.nan)
 
     def found(self, always: Tally) -> Found:
-        """Score the kept versions on all batches after them, and choose the best at every price."""
+        """Score the kept versions on all batches after them, and choose the best at every price.
+
+        What keeping them took is charged to the frontier, and not to always any more.
+        """
+        always.cpu_s -= self.keep_cpu_s + self.predict_cpu_s
         began = time.thread_time()
         loss, batch_of, cpu_s = self._losses(always)
         self.predict_cpu_s += time.thread_time() - began
@@ -154,7 +164,7 @@ class Candidates:
         points = chosen(loss, cpu_s, always.spent(), always.losses().astype(np.float64), always.counts() > 0)
         return Found(
             points=points, every=max(1, self.every), loss=loss, batch_of=batch_of,
-            predict_cpu_s=self.predict_cpu_s, search_cpu_s=time.thread_time() - began,
+            predict_cpu_s=self.predict_cpu_s, search_cpu_s=self.keep_cpu_s + time.thread_time() - began,
         )  # fmt: skip
 
     def _losses(self, always: Tally) -> tuple[Floats, Ints, Floats]:

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from copy import copy
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from mlma.core.policy import parse
 from mlma.core.settings import LifeSettings, LossTestName, Serve
 from mlma.runtime import replay_policies
 from mlma.runtime.replay_data import ReplayRequest, life_of
-from mlma.runtime.replay_frontier import CURVE
+from mlma.runtime.replay_frontier import CURVE, Candidates
 from mlma.runtime.replay_page import page
 from mlma.runtime.replay_report import ReplayReport
+from mlma.runtime.training import TrainingOutcome
 from tests.unit.runtime import odd_model
 from tests.unit.runtime.memory_fleet import HOURS, ODD, SCHEDULE, TINY, demand, names_of, rows_of, settings_for
 
@@ -207,6 +209,20 @@ def test_losses_of_old_versions_are_those_that_the_engines_saw(report: ReplayRep
     np.testing.assert_allclose(latest, always[:, 1:], rtol=1e-5)
     np.testing.assert_allclose(loss[:, 0, 1:], never[:, 1:], rtol=1e-5)
     assert np.isinf(loss[:, 5, :6]).all()
+
+
+def test_keeping_versions_is_charged_to_the_frontier_and_not_to_always(report: ReplayReport) -> None:
+    always = copy(next(tally for tally in report.tallies if tally.name == "always"))
+    candidates = Candidates(settings=always.engine.settings, n_batches=BATCHES, every=1)
+    for stream in range(4):
+        key = (stream, always.batches[0], 0)
+        blob = np.random.default_rng(stream).bytes(1 << 20)
+        candidates.took(TrainingOutcome(key=key, family="lightgbm", blob=blob, cpu_s=1.0))
+    before, kept_s = always.cpu_s, candidates.keep_cpu_s
+    found = candidates.found(always)
+    assert kept_s > 0.0
+    assert always.cpu_s == pytest.approx(before - kept_s)
+    assert found.search_cpu_s > kept_s
 
 
 def test_the_frontier_is_no_dearer_than_any_single_version_policy(figures: dict) -> None:  # type: ignore[type-arg]
