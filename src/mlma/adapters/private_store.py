@@ -21,8 +21,8 @@ R = TypeVar("R")
 class PrivateStore(SqlStore):
     """Cursor, overrides, open requests and open findings are read again after they were written, not at every tick.
 
-    Decisions, effects, versions, the ledger and findings are written with the first question that needs them, and a replay
-    asks none; what was refused at once (a time without a zone) is refused then.
+    Decisions, effects, versions, servings and findings are written with the first question that needs them, and a
+    replay asks none. What a database refuses of them (a time without a zone) is refused then.
     """
 
     def __init__(self) -> None:

@@ -74,6 +74,8 @@ class Pools:
     def grow(self, n_streams: int) -> None:
         """Add pools for born streams."""
         more = n_streams - len(self.seating)
+        if not more:
+            return
         self.seating.grow(n_streams)
         self.worth = np.concatenate([self.worth, np.full(more, USUAL)])
         self.impression = np.concatenate([self.impression, np.full(more, np.nan)])

@@ -164,7 +164,8 @@ class Predictor:
                 n_bad = int((~finite).sum())
                 what = "not finite" if elsewhere is None else f"of {elsewhere} had not arrived in time"
                 pooled.failed[row] = f"{champion.version_id}: {n_bad} of {len(made)} forecasts {what}"
-            pooled.forecast[row, seat] = np.where(finite, made, np.nan)
+                made = np.where(finite, made, np.nan)
+            pooled.forecast[row, seat] = made
 
     def _predict(self, stream_id: int, champion: Champion, x: Floats, span: tuple[int, int]) -> Floats:
         key = (champion.sha256, stream_id, *span)
