@@ -101,6 +101,7 @@ class Evergreens:
         n = len(stream_ids)
         usable = self._fit_to_learn(stream_ids, start, end, lineup)
         old = None if known is None else self.members.grown(known, n)
+        self._known = None  # its sums are written over: should anything fail here, the recorded ones are read again
         first_batch = max(0, (end - schedule.train_window) // schedule.batch)
         size = max(1, (VALUES_AT_ONCE if old is not None else PAST_AT_ONCE) // (end - start))
         parts = []
@@ -114,14 +115,16 @@ class Evergreens:
             else:
                 part = slice(at, at + len(rows))
                 mine = Learned(**{k: v if k == "solved" else v[part] for k, v in old.arrays().items()})
-                parts.append(self.members.updated(mine, y, start=start, batch=batch, usable=usable[rows]))
+                parts.append(
+                    self.members.updated(mine, y, start=start, batch=batch, usable=usable[rows], overwrite=True)
+                )
         if not parts:
             return self.members.nothing(0)
         if len(parts) == 1:
             return parts[0]
         arrays = [part.arrays() for part in parts]
-        joined = {k: np.concatenate([part[k] for part in arrays]) for k in arrays[0] if k != "solved"}
-        return Learned(**joined, solved=arrays[0]["solved"])
+        kept = {"solved": arrays[0]["solved"]} | ({} if old is None else {"slot_sums": old.slot_sums})
+        return Learned(**kept, **{k: np.concatenate([part[k] for part in arrays]) for k in arrays[0] if k not in kept})
 
     def _fit_to_learn(self, stream_ids: Ints, first: int, end: int, lineup: Lineup) -> Bools:
         """Whether a slot of a stream may be learned from, shape (streams, end - first)."""

@@ -150,7 +150,8 @@ def test_a_fleet_of_before_the_quick_members_goes_on_with_them(tmp_path: Path) -
     life.settings = blend()
     life.open()
     after = life.engine.pools.weights()
-    np.testing.assert_array_equal(np.delete(after, range(n_fixed, len(FIXED)), axis=1), before)
+    kept = np.delete(after, range(n_fixed, len(FIXED)), axis=1)
+    np.testing.assert_allclose(kept, before, rtol=1e-14)  # the sum of more weights rounds anew
     np.testing.assert_array_equal(after[:, n_fixed : len(FIXED)], 0.0)
     life.until(WARM_DAYS + 4)
     heard = weights(life, "s000", WARM_DAYS + 3)

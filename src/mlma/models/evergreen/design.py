@@ -9,6 +9,7 @@ from mlma.core.schedule import Schedule
 from mlma.models.features import Features
 
 WEEKS = 8  # of the same slot, for the median
+WEEKDAYS = 6  # that have an indicator; Monday is the rest
 MAX_GROUPS = 24
 ORIGIN_SHARE = 4
 """The means before an origin go over a quarter of a day."""
@@ -34,7 +35,7 @@ class Design:
     numeric: Floats  # lags, means and levels, missing ones filled
     origin: Floats  # values and means just before the origin, a day and a week before that
     calendar: Floats  # (targets, columns) sine and cosine of the day, whether a weekend
-    weekday: Floats  # (targets, 6)
+    weekday: Floats  # (targets, WEEKDAYS)
     group: Ints  # (targets,) part of the day
     usable: Bools  # whether every feature is known
 
@@ -104,7 +105,7 @@ class Designer:
             numeric=np.nan_to_num(numeric),
             origin=np.nan_to_num(origin),
             calendar=np.stack([np.sin(phase), np.cos(phase), weekend] if per_day > 1 else [weekend], axis=1),
-            weekday=(weekday[:, None] == np.arange(1, 7)).astype(np.float64),
+            weekday=(weekday[:, None] == np.arange(1, 1 + WEEKDAYS)).astype(np.float64),
             group=slot * self.n_groups // per_day,
             usable=np.isfinite(fill),
         )

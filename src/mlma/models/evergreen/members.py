@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlma.core.blocks import Bools, Floats
 from mlma.core.settings import QUICK, Evergreen
 from mlma.models.evergreen import gram
-from mlma.models.evergreen.design import Design, Designer, bounds, cleaned
+from mlma.models.evergreen.design import WEEKDAYS, Design, Designer, bounds, cleaned
 from mlma.models.evergreen.lessons import Lesson, in_units, log_features, signed_exp, slot_features
 from mlma.models.evergreen.quick import LastDay, quick, reach
 
@@ -73,7 +73,7 @@ class Members:
 
     @property
     def _q(self) -> int:
-        return self.designer.n_numeric + 6 + 6  # values before the origin, weekdays
+        return self.designer.n_numeric + 6 + WEEKDAYS  # values before the origin
 
     @property
     def _decay(self) -> float:
@@ -138,8 +138,13 @@ class Members:
         known = self._slot_taught(known, lesson, n_batches=len(order))
         return self._solved(known, order[-1], by_slot=True)
 
-    def updated(self, known: Learned, y: Floats, *, start: int, batch: int, usable: Bools) -> Learned:
-        """Learn from one more batch; ``y`` reaches back a train window from its end, or further."""
+    def updated(
+        self, known: Learned, y: Floats, *, start: int, batch: int, usable: Bools, overwrite: bool = False
+    ) -> Learned:
+        """Learn from one more batch; ``y`` reaches back a train window from its end, or further.
+
+        With ``overwrite`` the sums by part of the day are written over those of ``known``, which is then used up.
+        """
         schedule, window = self.designer.schedule, self.designer.schedule.train_window
         is_new = np.isinf(known.limits).any(axis=1, keepdims=True)  # born since: its first values teach already
         if is_new.any():
@@ -153,7 +158,7 @@ class Members:
         )
         if Evergreen.LAD in self.families:
             known = self._log_taught(known, lesson.log_rows(), lesson.fit, 1)
-        known = self._slot_taught(known, lesson, n_batches=1)
+        known = self._slot_taught(known, lesson, n_batches=1, overwrite=overwrite)
         known = self._solved(known, batch, by_slot=False)
         return replace(known, limits=bounds(y[:, -window:])) if known.solved[0] == batch else known
 
@@ -184,7 +189,7 @@ class Members:
             sums, total = decay * sums + added[:, j], decay * total + n_fit[:, j]
         return replace(known, log_sums=sums, log_rows=total)
 
-    def _slot_taught(self, known: Learned, lesson: Lesson, *, n_batches: int) -> Learned:
+    def _slot_taught(self, known: Learned, lesson: Lesson, *, n_batches: int, overwrite: bool = False) -> Learned:
         """Add the sums of some batches; a row of an earlier one weighs what would be left of it by the last."""
         if Evergreen.SLOT_RIDGE not in self.families:
             return known
@@ -194,7 +199,8 @@ class Members:
             weight = self._decay ** np.arange(n_batches - 1, -1, -1.0)
             rows *= np.repeat(np.sqrt(weight), rows.shape[1] // n_batches)[:, None]  # sums are of products
         decay = self._decay**n_batches
-        return replace(known, slot_sums=gram.accumulated(known.slot_sums, rows, lesson.design.group, decay=decay))
+        sums = gram.accumulated(known.slot_sums, rows, lesson.design.group, decay=decay, overwrite=overwrite)
+        return replace(known, slot_sums=sums)
 
     def _solved(self, known: Learned, batch: int, *, by_slot: bool) -> Learned:
         known = replace(known, log_solution=_log_solved(known))
@@ -203,7 +209,7 @@ class Members:
         if not (by_slot or due):
             return known
         n_rows = known.slot_sums[..., 0, 0].astype(np.float64)
-        solution = gram.solved(known.slot_sums, penalty=SLOT_PENALTY, n_rows=n_rows)
+        solution = gram.solved(known.slot_sums, penalty=SLOT_PENALTY, n_rows=n_rows, n_indicators=WEEKDAYS)
         return replace(known, slot_solution=solution, solved=np.full(1, float(batch)))
 
     # forecasting
