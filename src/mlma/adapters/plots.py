@@ -185,7 +185,7 @@ def _shares(axes: Axes, view: FleetView) -> None:
     axes.set_title("Streams that alarmed and that were ordered to be retrained")
     axes.fill_between(view.time, view.alarm_share, color=ALARM, alpha=0.25, step="mid", linewidth=0, label="alarm")
     axes.step(view.time, view.retrain_share, where="mid", color=TRAINED, linewidth=1.4, label="retrain")
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set_ylim(bottom=0)
     axes.set_ylabel("share of streams")
     _legend(axes)

@@ -30,6 +30,10 @@ FORECAST_SHARE = 0.05
 """Of always' fit CPU time, which the forecasts of old versions are planned to take. Real data take up to twice as
 long as the made-up rows of the plan (EIA: 18 % came of a plan of 10 %), and they shall stay below 15 %."""
 
+SMALL_S = 5.0
+"""CPU seconds that these forecasts may take in any case, over all streams: a small replay has the whole frontier,
+and the same one every time."""
+
 KEPT_BYTES = 256 << 20
 """Of compressed versions that wait for the end of the replay, and of their losses."""
 
@@ -137,8 +141,8 @@ class Candidates:
             self._forecast(first[stream], X)
             version_s = min(version_s, time.thread_time() - again)
         self.predict_cpu_s += time.thread_time() - began
-        left_s = max(FORECAST_SHARE * self.n_batches * fit_s - building_s, 1e-9)
-        by_time = self.n_batches * version_s / left_s
+        left_s = max(FORECAST_SHARE * self.n_batches * fit_s, SMALL_S / len(first)) - building_s
+        by_time = self.n_batches * version_s / max(left_s, 1e-9)
         n_bytes = sum(len(one.packed) for one in first.values()) + 4 * len(first) * self.n_batches
         by_memory = self.n_batches * n_bytes / KEPT_BYTES
         return max(1, min(self.n_batches, int(np.ceil(max(by_time, by_memory)))))

@@ -225,6 +225,13 @@ def test_keeping_versions_is_charged_to_the_frontier_and_not_to_always(report: R
     assert found.search_cpu_s > kept_s
 
 
+def test_a_small_replay_looks_at_every_version_however_fast_the_machine_is(data: Path, figures: dict) -> None:  # type: ignore[type-arg]
+    found = bootstrap.run_replay(request(data, "frontier")).to_json()["policies"]
+    assert isinstance(found, dict)
+    assert found["frontier"]["every"] == 1
+    assert found["frontier"]["mean_loss"] == figures["policies"]["frontier:1"]["mean_loss"]
+
+
 def test_the_frontier_is_no_dearer_than_any_single_version_policy(figures: dict) -> None:  # type: ignore[type-arg]
     rows = figures["policies"]
     frontier = rows["frontier:1"]
