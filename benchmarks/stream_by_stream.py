@@ -97,6 +97,19 @@ def compared(recent: float, before: Floats, known: Known, settings: TestingSetti
     return float(low + 2.0 * owens_t(-ndtri(low), np.sqrt((1.0 - c) / (1.0 + c))))
 
 
+def by_ttest_ind(recent: float, before: Floats, settings: TestingSettings) -> tuple[float, float]:
+    """p-values against the adaptive and the anchored reference from `scipy.stats.ttest_ind`, one batch against m.
+
+    That is the test's statistic with a stream's own variance alone: what scipy has no function for is left out, the
+    variance that a fleet lends, dependence between batches, and both p-values together.
+    """
+    adaptive, anchored = (
+        float(stats.ttest_ind([recent], reference, alternative="greater").pvalue)
+        for reference in (before[-settings.reference_size :], before[: settings.anchored_size])
+    )
+    return adaptive, anchored
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
     """The test against one of the two references."""
