@@ -53,6 +53,7 @@ from mlma.core.records import (
     Stream,
     Version,
 )
+from mlma.runtime.overview import RECENT_BATCHES, overview
 from mlma.runtime.ports import Commit, ControlStore
 
 NOW = datetime(2001, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
@@ -655,6 +656,33 @@ def test_totals_leave_out_batches_where_one_of_the_losses_is_missing(store: SqlS
     )
     totals = store.totals(since=NOW, until=NOW + DAY)
     assert (totals.loss.tolist(), totals.naive_loss.tolist(), totals.n_batches) == ([20.0], [30.0], 2)
+
+
+def test_losses_are_summed_over_the_batches_that_are_asked_for(store: SqlStore) -> None:
+    assert store.first_batch() is None
+    assert store.loss_sums(first_batch=0, last_batch=9).loss.tolist() == []
+    store.record(
+        Commit(
+            decisions=[
+                *(decision(batch=b, n=10, mean_loss=float(b), naive_loss=2.0) for b in (3, 4, 5, 6)),
+                decision(stream_id=1, batch=4, n=5, mean_loss=1.0),  # naive has no loss
+                decision(batch=5, phase=Phase.PROMOTION, n=10, mean_loss=99.0, naive_loss=99.0),
+            ]
+        )
+    )
+    sums = store.loss_sums(first_batch=4, last_batch=5)
+    assert (sums.loss.tolist(), sums.naive_loss.tolist()) == ([90.0, 0.0], [40.0, 0.0])
+    assert store.first_batch() == 3
+
+
+def test_the_recent_losses_are_those_of_the_newest_batches(store: SqlStore) -> None:
+    n = RECENT_BATCHES + 10
+    losses = [1.0 if batch < 10 else 0.5 for batch in range(n)]
+    batches = [decision(batch=b, n=10, mean_loss=loss, naive_loss=1.0) for b, loss in enumerate(losses)]
+    store.record(Commit(streams=[stream(0)], decisions=batches, cursor=n - 1))
+    view = overview(store, None, NOW)
+    assert view.n_batches == n
+    assert (view.loss.recent_batches, view.loss.recent_median) == (RECENT_BATCHES, 0.5)
 
 
 def test_totals_of_a_period_without_decisions_are_empty(store: SqlStore) -> None:

@@ -116,6 +116,22 @@ def test_forecasts_come_back_by_target_in_order_of_origin(history):
     np.testing.assert_array_equal(block.naive, [0.25, 0.25, 1.25, 1.25])
 
 
+def test_forecasts_of_earlier_origins_can_be_left_out(history):
+    for origin in (0, 3, 6):
+        history.append_forecasts(0, forecast(origin))
+    found = history.forecasts(0, first_slot=0, last_slot=99, first_origin=3)
+    assert [b.origin_first for b in found] == [3, 6]
+
+
+def test_forecasts_of_earlier_origins_are_not_even_opened(on_disk):
+    for origin in (0, 3):
+        on_disk.append_forecasts(0, forecast(origin))
+    (on_disk.root / "forecasts" / "shard=0" / "000000000000-000000000000.parquet").write_bytes(b"damaged")
+    with pytest.raises(StoreError):
+        on_disk.forecasts(0, first_slot=3, last_slot=5)
+    assert len(on_disk.forecasts(0, first_slot=3, last_slot=5, first_origin=3)) == 1
+
+
 def test_losses_come_back_as_they_were_with_their_missing_values(history):
     for batch in (2, 0, 5):
         history.append_losses(0, losses(batch))
@@ -290,6 +306,18 @@ def test_what_evergreen_members_learned_comes_back_as_it_was(history):
     assert_same_block(history.refit(1, 5), learned)
     assert history.refit(1, 4) is None
     assert history.refit(0, 5) is None
+
+
+def test_what_evergreen_members_learned_long_ago_is_forgotten(on_disk):
+    for shard in (0, 1):
+        for batch in range(10):
+            on_disk.append_refit(
+                shard,
+                RefitBlock(batch=batch, stream_ids=np.arange(2), families=("ridge",), parameters=np.ones((2, 3))),
+            )
+    for shard in (0, 1):
+        kept = [batch for batch in range(10) if on_disk.refit(shard, batch) is not None]
+        assert kept == [6, 7, 8, 9]
 
 
 def arrived(slots, version="prod-1"):

@@ -42,6 +42,10 @@ OBSERVATIONS, FORECASTS, LOSSES = "observations", "forecasts", "losses"
 MEMBERS, POOLS, ACCOUNTS, REFITS = "members", "pools", "accounts", "refits"
 ARRIVED = "arrived"
 
+REFITS_KEPT = 4
+"""Newest batches whose refits are kept, of which a restart reads one: they are larger than all else that a batch
+leaves behind."""
+
 DIGITS = 12
 """Of the numbers in file names, so that names sort like numbers."""
 
@@ -115,7 +119,13 @@ class ParquetHistory:
         )  # fmt: skip
 
     def forecasts(
-        self, shard: int, *, first_slot: int, last_slot: int, stream_id: int | None = None
+        self,
+        shard: int,
+        *,
+        first_slot: int,
+        last_slot: int,
+        first_origin: int | None = None,
+        stream_id: int | None = None,
     ) -> list[ForecastBlock]:
         """Return blocks in order of origin, cut to the targets in [first_slot, last_slot]. Raises StoreError."""
         wanted = (pc.field("slot") >= first_slot) & (pc.field("slot") <= last_slot) & of_stream(stream_id)
@@ -123,6 +133,8 @@ class ParquetHistory:
         for (origin_first, origin_last), path in self._files(FORECASTS, shard):
             if origin_first > last_slot:  # a target is never before its origin
                 break
+            if first_origin is not None and origin_last < first_origin:
+                continue
             table = read(path, wanted)
             if table.num_rows:
                 version, versions = code_column(table, "version")
@@ -247,10 +259,13 @@ class ParquetHistory:
         )
 
     def append_refit(self, shard: int, block: RefitBlock) -> None:
-        """Store what the evergreen members learned after a batch. Raises StoreError."""
+        """Store what the evergreen members learned after a batch, and forget it of long ago. Raises StoreError."""
         table = pa.table({"stream_id": block.stream_ids, "parameters": list_column(block.parameters)})
         stamped = table.replace_schema_metadata({"families": "\n".join(block.families)})
         write(self._path(REFITS, shard, block.batch), stamped)
+        for (batch,), path in self._files(REFITS, shard):
+            if batch <= block.batch - REFITS_KEPT:
+                path.unlink(missing_ok=True)
 
     def refit(self, shard: int, batch: int) -> RefitBlock | None:
         """Return what the evergreen members learned after a batch, None when nothing was. Raises StoreError."""

@@ -73,11 +73,19 @@ class MemoryHistory:
         self._forecasts.setdefault(shard, {})[block.origin_first, block.origin_last] = block
 
     def forecasts(
-        self, shard: int, *, first_slot: int, last_slot: int, stream_id: int | None = None
+        self,
+        shard: int,
+        *,
+        first_slot: int,
+        last_slot: int,
+        first_origin: int | None = None,
+        stream_id: int | None = None,
     ) -> list[ForecastBlock]:
         """Return blocks in order of origin, cut to the targets in [first_slot, last_slot]."""
         found = []
-        for _, block in sorted(self._forecasts.get(shard, {}).items(), key=lambda item: item[0]):
+        for (_, origin_last), block in sorted(self._forecasts.get(shard, {}).items(), key=lambda item: item[0]):
+            if first_origin is not None and origin_last < first_origin:
+                continue
             keep = (block.slot >= first_slot) & (block.slot <= last_slot)
             keep &= _is_stream(block.stream_id, stream_id)
             if keep.any():

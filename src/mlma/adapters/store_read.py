@@ -45,7 +45,7 @@ from mlma.adapters.tables import (
     STREAMS,
     VERSIONS,
 )
-from mlma.core.blocks import PeriodTotals
+from mlma.core.blocks import LossSums, PeriodTotals
 from mlma.core.decisions import EffectStatus, Phase
 from mlma.core.records import (
     AuditRow,
@@ -87,6 +87,15 @@ def to_records(record: type[R], connection: Connection, query: Select[Any]) -> l
 def as_double(column: ColumnElement[float]) -> ColumnElement[float]:
     """Column for arithmetic in SQL, without the translation of NULL to NaN."""
     return type_coerce(column, Double())
+
+
+def _per_stream(wanted: ColumnElement[bool]) -> Select[Any]:
+    """Stream, its batches with a p-value, and its sums of losses as `LossSums` has them, of the wanted decisions."""
+    c = DECISIONS.c
+    # A sum skips NULL: n * mean_loss may count only where both losses exist.
+    both = and_(c.mean_loss.is_not(None), c.naive_loss.is_not(None))
+    sums = (func.coalesce(func.sum(case((both, c.n * as_double(loss)))), 0.0) for loss in (c.mean_loss, c.naive_loss))
+    return select(c.stream_id, func.count(c.p_value), *sums).where(wanted).group_by(c.stream_id).order_by(c.stream_id)
 
 
 class StoreReader:
@@ -170,19 +179,7 @@ class StoreReader:
         """Sums over the batch decisions decided, and the models trained, in [since, until); see the port."""
         c, trained_at = DECISIONS.c, VERSIONS.c.trained_at
         period = and_(c.phase == Phase.BATCH, c.decided_at >= since, c.decided_at < until)
-        # A sum skips NULL: n * mean_loss may count only where both losses exist.
-        both = and_(c.mean_loss.is_not(None), c.naive_loss.is_not(None))
-        per_stream = (
-            select(
-                c.stream_id,
-                func.count(c.p_value),
-                func.coalesce(func.sum(case((both, c.n * as_double(c.mean_loss)))), 0.0),
-                func.coalesce(func.sum(case((both, c.n * as_double(c.naive_loss)))), 0.0),
-            )
-            .where(period)
-            .group_by(c.stream_id)
-            .order_by(c.stream_id)
-        )
+        per_stream = _per_stream(period)
         batches = select(func.count(c.batch.distinct())).where(period)
         trained = select(func.count(), func.coalesce(func.sum(as_double(VERSIONS.c.fit_cpu_s)), 0.0)).where(
             trained_at >= since, trained_at < until
@@ -208,6 +205,22 @@ class StoreReader:
             )
 
         return self._ask(ask)
+
+    def first_batch(self) -> int | None:
+        """The first batch with a decision, None without any."""
+        first = select(func.min(DECISIONS.c.batch))
+        found = self._ask(lambda connection: connection.execute(first).scalar_one())
+        return None if found is None else int(found)
+
+    def loss_sums(self, *, first_batch: int, last_batch: int) -> LossSums:
+        """Sums over the batch decisions of the batches in [first_batch, last_batch]."""
+        c = DECISIONS.c  # with one bound alone, SQLite reads the decisions of all time, in order of stream
+        per_stream = _per_stream(and_(c.phase == Phase.BATCH, c.batch >= first_batch, c.batch <= last_batch))
+        rows = self._ask(lambda connection: connection.execute(per_stream).all())
+        return LossSums(
+            loss=np.array([row[2] for row in rows], dtype=np.float64),
+            naive_loss=np.array([row[3] for row in rows], dtype=np.float64),
+        )
 
     def effects(self, *, status: EffectStatus | None = None) -> list[Effect]:
         """Effects in order of ordered_at, then id."""

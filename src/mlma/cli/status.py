@@ -112,12 +112,12 @@ def incident_lines(incidents: "Sequence[IncidentView]") -> list[tuple[str, str]]
 
 def _loss(view: "Overview") -> str:
     loss = view.loss
-    if loss.all_median != loss.all_median:
+    if loss.recent_median != loss.recent_median:
         return "nothing scored yet"
     last = "-" if loss.last_median != loss.last_median else f"{loss.last_median:.3f}"
     return (
-        f"median stream {loss.all_median:.3f} over all batches, {last} in the last; "
-        f"{loss.all_share_better:.0%} of the streams better than naive"
+        f"median stream {loss.recent_median:.3f} over the newest {loss.recent_batches} batches, {last} in the last; "
+        f"{loss.recent_share_better:.0%} of the streams better than naive"
     )
 
 

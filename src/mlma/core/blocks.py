@@ -196,12 +196,22 @@ class DecisionBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossSums:
+    """Sums over the scored targets of the batches where both the served and the naive loss exist, shape (streams,).
+
+    Of ``n * mean_loss`` and of ``n * naive_loss``, one entry for each stream with a decision in one of the batches.
+    """
+
+    loss: Floats
+    naive_loss: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodTotals:
     """Sums over a period, so that a digest reads no routine decision one by one.
 
     Arrays have shape (streams,), one entry for each stream with a batch decision in the period. Losses are
-    summed over the scored targets of the batches where both the served and the naive loss exist:
-    the sum of ``n * mean_loss`` and of ``n * naive_loss``.
+    summed as in `LossSums`.
     """
 
     n_batches: int  # distinct batches that were closed

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 
@@ -25,7 +25,8 @@ from mlma.runtime.waiting import WaitingTraining, waiting
 SHOWN = 3
 """Worst streams, files and newest findings that an overview names."""
 
-ALL_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+RECENT_BATCHES = 30
+"""Batches that the recent loss is of: those of years would take seconds to add up, and hide what it is now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +69,9 @@ class LossView:
     """Served loss relative to seasonal naive, of streams that a trained version served; NaN when unknown."""
 
     last_median: float  # over streams, in the last batch
-    all_median: float  # over streams, all batches
-    all_share_better: float  # share of the streams that were better than naive over all batches
+    recent_batches: int  # `RECENT_BATCHES`, or all that there are
+    recent_median: float  # over streams, in these batches
+    recent_share_better: float  # share of the streams that were better than naive over these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +148,8 @@ def overview(
     """
     streams, cursor, versions = store.streams(), store.cursor(), store.versions()
     decisions = [] if cursor is None else store.decisions(batch=cursor)
-    totals = store.totals(since=ALL_TIME, until=now + timedelta(days=1))
+    first = store.first_batch()
+    n_batches = 0 if cursor is None or first is None else cursor + 1 - first
     champions = serving_ids(store.servings())
     findings = store.findings(open_only=True)
     going_on = [] if cursor is None else store.incidents(since_batch=cursor)
@@ -154,13 +157,13 @@ def overview(
         now=now,
         daemon=daemon_view(store.lease(), now),
         n_streams=len(streams),
-        n_batches=totals.n_batches,
+        n_batches=n_batches,
         judged_until=None if cursor is None or schedule is None else schedule.time_of(schedule.origin_after(cursor)),
         n_champions=len(champions),
         n_fallback=len(streams) - len(champions),
         n_versions=len(versions),
         last=None if cursor is None else batch_view(cursor, decisions),
-        loss=_loss_view(decisions, totals.loss, totals.naive_loss),
+        loss=_loss_view(store, decisions, cursor, min(RECENT_BATCHES, n_batches)),
         loss_test=loss_test_view(store.certificate(), store.meta()),
         incidents=tuple(by_size(view(incident, schedule=schedule, cursor=cursor) for incident in going_on)),
         pools=pool_status(store, history, decisions),
@@ -237,13 +240,18 @@ def _worst(counts: Counter[str]) -> tuple[StreamCount, ...]:
     return tuple(StreamCount(name=name, count=n) for name, n in ranked[:SHOWN])
 
 
-def _loss_view(decisions: Sequence[Decision], loss: Floats, naive: Floats) -> LossView:
+def _loss_view(store: ControlStore, decisions: Sequence[Decision], cursor: int | None, n_batches: int) -> LossView:
+    """Relative losses of the last batch, and of the newest ones."""
     last = np.array([ratio(d) for d in decisions if d.phase is Phase.BATCH and d.version_id != NAIVE])
-    share = loss[naive > 0] / naive[naive > 0]
+    share = np.empty(0)
+    if cursor is not None:
+        sums = store.loss_sums(first_batch=cursor + 1 - n_batches, last_batch=cursor)
+        share = sums.loss[sums.naive_loss > 0] / sums.naive_loss[sums.naive_loss > 0]
     return LossView(
         last_median=_median(last),
-        all_median=_median(share),
-        all_share_better=float((share < 1).mean()) if len(share) else float("nan"),
+        recent_batches=n_batches,
+        recent_median=_median(share),
+        recent_share_better=float((share < 1).mean()) if len(share) else float("nan"),
     )
 
 

@@ -10,6 +10,7 @@ from mlma.core.blocks import (
     ArrivedBlock,
     ForecastBlock,
     LossBlock,
+    LossSums,
     MemberBlock,
     ObservationBlock,
     PeriodTotals,
@@ -125,6 +126,12 @@ class ControlStore(Protocol):
     def totals(self, *, since: datetime, until: datetime) -> PeriodTotals:
         """Sums over the batch decisions decided, and the versions trained, in [since, until)."""
 
+    def first_batch(self) -> int | None:
+        """The first batch with a decision, None without any."""
+
+    def loss_sums(self, *, first_batch: int, last_batch: int) -> LossSums:
+        """Sums over the batch decisions of the batches in [first_batch, last_batch]."""
+
     def effects(self, *, status: EffectStatus | None = None) -> list[Effect]:
         """Effects in order of ordered_at, then id."""
 
@@ -192,9 +199,18 @@ class History(Protocol):
         """Store forecasts as they were issued."""
 
     def forecasts(
-        self, shard: int, *, first_slot: int, last_slot: int, stream_id: int | None = None
+        self,
+        shard: int,
+        *,
+        first_slot: int,
+        last_slot: int,
+        first_origin: int | None = None,
+        stream_id: int | None = None,
     ) -> list[ForecastBlock]:
-        """Blocks in order of origin with the targets in [first_slot, last_slot], of one stream or of all."""
+        """Blocks in order of origin with the targets in [first_slot, last_slot], of one stream or of all.
+
+        With ``first_origin``, blocks of earlier origins alone are not looked at: a state of years holds many.
+        """
 
     def append_losses(self, shard: int, block: LossBlock) -> None:
         """Store the outcomes and forecasts of a closed batch."""

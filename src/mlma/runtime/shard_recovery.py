@@ -51,8 +51,10 @@ class Recovery:
         """Forecasts of the open batch that were issued before."""
         spec, rings = self.spec, self.rings
         open_first = spec.schedule.first_slot(rings.open_batch)
+        last = open_first + spec.schedule.batch - 1
+        # a batch is a whole number of horizons, so that no earlier origin reaches into it
         for issued in spec.history.forecasts(
-            spec.shard, first_slot=open_first, last_slot=open_first + spec.schedule.batch - 1
+            spec.shard, first_slot=open_first, last_slot=last, first_origin=open_first
         ):
             rings.issue(issued, spec.n_shards)
         for members in self._recorded_members(rings.open_batch):

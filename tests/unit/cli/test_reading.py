@@ -31,7 +31,7 @@ def test_status_as_json_holds_the_same(as_json):
     assert found["n_streams"] == 4
     assert found["daemon"] == {"is_up": False, "age_s": None, "lease": None}
     assert found["quarantine"]["by_reason"] == {"not_a_number": 12}
-    assert found["loss"]["all_median"] == pytest.approx(0.66875)
+    assert found["loss"]["recent_median"] == pytest.approx(0.66875)
     assert found["last"]["held"] == {"frozen": 1}
 
 
