@@ -3,16 +3,19 @@
 It keeps no durable state; which files were taken is the control plane's knowledge and comes as an argument.
 """
 
+import fnmatch
 import hashlib
 import os
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mlma.adapters.sources.files import ColumnMapping, read_file
 from mlma.core.errors import SourceError
+from mlma.core.records import SourceFile
 from mlma.core.rows import Rows
 
 TEMPORARY = (".tmp", ".part", ".partial", ".crdownload", ".swp", "~")
@@ -38,12 +41,12 @@ class HasPath(Protocol):
         """Relative to the directory."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """What changes when a file is written to."""
+class _Stamp(NamedTuple):
+    """What changes when a file is written to; ``changed_ns`` cannot be set back as ``modified_ns`` can."""
 
     size_bytes: int
     modified_ns: int
+    changed_ns: int
     inode: int
 
 
@@ -74,6 +77,14 @@ class DirectorySource:
     now_s: Callable[[], float] = time.time
     _seen: dict[str, _Stamp] = field(default_factory=dict, repr=False)
     _fingerprints: dict[str, tuple[_Stamp, str]] = field(default_factory=dict, repr=False)
+    _taken: dict[str, SourceFile] = field(default_factory=dict, repr=False)
+
+    def remember(self, taken: Iterable[SourceFile]) -> None:
+        """Note which files were taken before this process began, in their order.
+
+        One that has the same size and was not touched since is not read again only to see that it is the same.
+        """
+        self._taken = {file.path: file for file in taken}
 
     def new_files(self, known: Mapping[str, str]) -> list[FoundFile]:
         """Return complete files whose fingerprint is not the known one, in order of path.
@@ -89,14 +100,18 @@ class DirectorySource:
             When the directory cannot be listed.
         """
         stamps = self._look()
-        complete = [path for path, stamp in stamps.items() if self._is_complete(path, stamp)]
+        found = []
+        for path in sorted(stamps):
+            stamp = stamps[path]
+            kept = self._fingerprints.get(path)
+            if kept is not None and kept[0] == stamp and known.get(path) == kept[1]:
+                continue
+            if self._is_complete(path, stamp):
+                fingerprint = self._fingerprint(path, stamp)
+                if fingerprint and known.get(path) != fingerprint:
+                    found.append(FoundFile(path=path, fingerprint=fingerprint, size_bytes=stamp.size_bytes))
         self._seen = stamps
         self._fingerprints = {path: kept for path, kept in self._fingerprints.items() if path in stamps}
-        found = []
-        for path in sorted(complete):
-            fingerprint = self._fingerprint(path, stamps[path])
-            if fingerprint and known.get(path) != fingerprint:
-                found.append(FoundFile(path=path, fingerprint=fingerprint, size_bytes=stamps[path].size_bytes))
         return found
 
     def read(self, found: HasPath) -> Rows:
@@ -114,16 +129,28 @@ class DirectorySource:
             raise SourceError(f"source directory {self.root}: does not exist or is not a directory")
         stamps: dict[str, _Stamp] = {}
         try:
-            for pattern in self.patterns:
-                for file in self.root.glob(pattern):
-                    path = file.relative_to(self.root)
-                    if not any(_is_temporary(part) for part in path.parts) and file.is_file():
-                        stamps[path.as_posix()] = _stamp(file.stat())
+            for path, stat in self._files():
+                stamps[path] = _stamp(stat)
         except FileNotFoundError:  # a file went away while we looked: the next look is soon
             return self._look_again(stamps)
         except OSError as error:
             raise SourceError(f"source directory {self.root}: cannot be listed: {error}") from error
         return stamps
+
+    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Files that match, by relative path; names in the directory itself without a path object for each."""
+        plain = [pattern for pattern in self.patterns if "/" not in pattern and "**" not in pattern]
+        if plain:
+            is_wanted = re.compile("|".join(map(fnmatch.translate, plain))).match
+            with os.scandir(self.root) as entries:
+                for entry in entries:
+                    if is_wanted(entry.name) and not _is_temporary(entry.name) and entry.is_file():
+                        yield entry.name, entry.stat()
+        for pattern in self.patterns:
+            for file in () if pattern in plain else self.root.glob(pattern):
+                path = file.relative_to(self.root)
+                if not any(_is_temporary(part) for part in path.parts) and file.is_file():
+                    yield path.as_posix(), file.stat()
 
     def _look_again(self, stamps: dict[str, _Stamp]) -> dict[str, _Stamp]:
         return {path: stamp for path, stamp in stamps.items() if (self.root / path).exists()}
@@ -137,6 +164,10 @@ class DirectorySource:
         kept = self._fingerprints.get(path)
         if kept is not None and kept[0] == stamp:
             return kept[1]
+        taken = self._taken.get(path)
+        if taken is not None and self._is_untouched(stamp, taken):
+            self._fingerprints[path] = (stamp, taken.fingerprint)
+            return taken.fingerprint
         digest = hashlib.sha256()
         size = 0
         try:
@@ -152,10 +183,18 @@ class DirectorySource:
         self._fingerprints[path] = (stamp, fingerprint)
         return fingerprint
 
+    def _is_untouched(self, stamp: _Stamp, taken: SourceFile) -> bool:
+        """Whether a file is as large as the one that was taken, and was last changed before that."""
+        changed_s = max(stamp.modified_ns, stamp.changed_ns) / 1e9
+        is_older = changed_s < taken.taken_at.timestamp() - self.settle_s
+        return is_older and taken.fingerprint.startswith(f"{stamp.size_bytes}-")
+
 
 def _is_temporary(name: str) -> bool:
     return name.startswith(".") or name.lower().endswith(TEMPORARY)
 
 
 def _stamp(stat: os.stat_result) -> _Stamp:
-    return _Stamp(size_bytes=stat.st_size, modified_ns=stat.st_mtime_ns, inode=stat.st_ino)
+    return _Stamp(
+        size_bytes=stat.st_size, modified_ns=stat.st_mtime_ns, changed_ns=stat.st_ctime_ns, inode=stat.st_ino
+    )  # fmt: skip
