@@ -92,6 +92,7 @@ def _recorded(settings: "Settings", schedule: Schedule, n_shards: str) -> dict[s
         "fallback_every": str(life.fallback_every),
         "cooldown": str(life.cooldown),
         "min_rows": str(life.min_rows),
+        "budget_patience": str(life.budget_patience),
         "policy": settings.policy,
         "serve": str(life.serve),
         "price": str(life.price),

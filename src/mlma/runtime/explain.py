@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from mlma.runtime.monitor_words import monitored
 from mlma.runtime.pool_words import pool_facts
 from mlma.runtime.ports import ControlStore, History
 from mlma.runtime.release_time import release_words
+from mlma.runtime.waiting import lapses_at
 
 __all__ = ["Explanation", "FleetView", "explain", "find_stream", "fleet_view", "near", "stream_of"]
 
@@ -127,6 +129,7 @@ def explain(
         facts=facts(
             decision=decision, candidate=candidate, served=served, champion=champion, overrides=holding,
             effects=pending, requests=waiting, released=released,
+            lapses_at=partial(lapses_at, schedule=schedule, meta=meta),
             monitored=(*monitored(decision, certificate, incidents, versions.values(), meta), *pool.facts()),
         ),
         targets=_targets(history, schedule, stream, batches, shard=stream.id % n_shards(meta)),

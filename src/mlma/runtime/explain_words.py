@@ -1,7 +1,7 @@
 """The sentences of `mlma explain`: numbers and codes of a decision in the engineer's words."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from mlma.core.decisions import Action, EffectStatus, Hold, OverrideKind, Reason
@@ -115,10 +115,12 @@ def facts(
     requests: Iterable[Request],
     monitored: Sequence[Fact] = (),
     released: str = "",
+    lapses_at: Callable[[int], datetime | None] = lambda _: None,
 ) -> tuple[Fact, ...]:
     """Lines of an explanation, the decision first; ``monitored`` follow what was tested.
 
-    ``released`` says when what held the decision is expected to end.
+    ``released`` says when what held the decision is expected to end, ``lapses_at`` when a training that was ordered
+    after a batch gives up waiting.
     """
     if decision is None:
         lines = [Fact(label="decision", text="none yet: no batch of this stream was judged")]
@@ -135,7 +137,8 @@ def facts(
     lines.append(Fact(label="serves now", text=version_words(champion, champion.id if champion else NAIVE)))
     lines.append(Fact(label="candidate", text=compared(candidate) if candidate else "none so far"))
     lines.append(Fact(label="overrides", text="; ".join(map(override_words, overrides)) or NONE))
-    waiting = [*map(effect_words, effects), *map(request_words, requests)]
+    pending = [effect_words(effect, lapses_at(effect.batch)) for effect in effects]
+    waiting = [*pending, *map(request_words, requests)]
     return (*lines, Fact(label="pending", text="; ".join(waiting) or NONE))
 
 
@@ -212,17 +215,36 @@ def override_words(override: Override) -> str:
     return f"{override.id} {override.kind} {override.selection} {start}{end} by {override.author}: {override.comment}"
 
 
-def effect_words(effect: Effect) -> str:
-    """Work under way, or that waits for a worker or for the budget."""
+def effect_words(effect: Effect, lapses_at: datetime | None = None) -> str:
+    """Work under way, or that waits for a worker or for the budget, up to an event time."""
     state, start = str(effect.status), ""
     if effect.status is EffectStatus.PENDING and not effect.attempts:
         state = "waits"
     if effect.status is EffectStatus.WAITING:
         state = "waits for the budget"
-        start = "" if effect.starts_at is None else f", expected to start {minute(effect.starts_at)} of event time"
+        start = start_words(effect.starts_at, lapses_at)
     return (
         f"{effect.kind} after batch {effect.batch} {state} since {minute(effect.ordered_at)} ({effect.reason}){start}"
     )
+
+
+def start_words(starts_at: datetime | None, lapses_at: datetime | None) -> str:
+    """When a training that waits is expected to start, or gives up before; event times, None where unknown.
+
+    Examples
+    --------
+    >>> from datetime import UTC
+    >>> third, fifth = datetime(2001, 3, 3, tzinfo=UTC), datetime(2001, 3, 5, tzinfo=UTC)
+    >>> start_words(third, fifth)
+    ', expected to start 2001-03-03 00:00 of event time'
+    >>> start_words(fifth, third)
+    ', gives up 2001-03-03 00:00 of event time, before its turn'
+    """
+    if starts_at is None:
+        return ""
+    if lapses_at is not None and lapses_at <= starts_at:  # at the same time it gives up first
+        return f", gives up {minute(lapses_at)} of event time, before its turn"
+    return f", expected to start {minute(starts_at)} of event time"
 
 
 def request_words(request: Request) -> str:

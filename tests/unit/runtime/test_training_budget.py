@@ -20,7 +20,7 @@ from mlma.runtime.executors import InlineExecutor
 from mlma.runtime.explain import explain
 from mlma.runtime.overview import overview
 from mlma.runtime.training import TrainingOutcome
-from mlma.runtime.waiting import waiting
+from mlma.runtime.waiting import waiting, waiting_words
 from tests.unit.runtime.memory_fleet import HOURS, SCHEDULE, WARM_DAYS, Life, demand, outcome, settings_for
 
 BATCH_S = 24.0
@@ -186,11 +186,27 @@ def test_status_names_who_waits_and_until_when() -> None:
     shown = [text for _, text in lines(overview(life.store, SCHEDULE, life.clock.now())) if "waits since" in text]
     first = f"{now + timedelta(days=1):%Y-%m-%d %H:%M}"
     assert shown[0].startswith(f"s001: no_version after batch {life.engine.batch}, waits since {now:%Y-%m-%d %H:%M}")
-    assert shown[0].endswith(f", expected to start {first}")
+    assert shown[0].endswith(f", expected to start {first} of event time")
     assert len(shown) == 3  # of five: the others are counted
     facts = {fact.label: fact.text for fact in explain(life.store, None, SCHEDULE, "s001", now=life.clock.now()).facts}
     assert "waits for the budget since" in facts["pending"]
     assert facts["pending"].endswith(f"expected to start {first} of event time")
+
+
+def test_who_gives_up_before_its_turn_is_told_so() -> None:
+    life = fleet(rate=0.01, budget_patience=2, wanted="always").until(WARM_DAYS)
+    life.store.set_meta({"budget_patience": "2"})  # as the daemon writes it
+    ordered = life.engine.batch
+    gives_up = SCHEDULE.time_of(SCHEDULE.origin_after(ordered + 3))
+    last = waiting(life.store, SCHEDULE)[-1]
+    assert last.starts_at > last.lapses_at == gives_up
+    assert waiting_words(last).endswith(f", gives up {gives_up:%Y-%m-%d %H:%M} of event time, before its turn")
+    told = explain(life.store, None, SCHEDULE, last.name, now=life.clock.now())
+    assert "gives up" in {fact.label: fact.text for fact in told.facts}["pending"]
+    life.until(WARM_DAYS + 2)
+    assert effects(life, EffectStatus.LAPSED) == []
+    life.until(WARM_DAYS + 3)
+    assert last.name in {life.store.streams()[effect.stream_id].name for effect in effects(life, EffectStatus.LAPSED)}
 
 
 def test_the_budget_that_is_taken_away_lets_everything_start() -> None:
