@@ -4,6 +4,7 @@ import datetime as dt
 import decimal
 import gzip
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -478,6 +479,21 @@ def test_a_file_that_goes_away_is_forgotten(source):
     drop(source.root, "a.csv").unlink()
     (source.root / "loose.csv").symlink_to(source.root / "nowhere")
     assert source.new_files({}) == []
+
+
+def test_a_file_that_is_moved_away_during_a_look_costs_no_other_its_turn(source, monkeypatch):
+    for name in ("a.csv", "b.csv", "c.csv"):
+        drop(source.root, name)
+    listed = os.scandir
+
+    def moving(path):
+        with listed(path) as entries:
+            found = list(entries)
+        (source.root / "b.csv").unlink()
+        return nullcontext(iter(found))
+
+    monkeypatch.setattr(os, "scandir", moving)
+    assert names(source.new_files({})) == ["a.csv", "c.csv"]
 
 
 def test_a_missing_directory_is_named(tmp_path):

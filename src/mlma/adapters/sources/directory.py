@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -145,7 +146,8 @@ class DirectorySource:
             with os.scandir(self.root) as entries:
                 for entry in entries:
                     if is_wanted(entry.name) and not _is_temporary(entry.name) and entry.is_file():
-                        yield entry.name, entry.stat()
+                        with suppress(FileNotFoundError):  # moved away since it was listed
+                            yield entry.name, entry.stat()
         for pattern in self.patterns:
             for file in () if pattern in plain else self.root.glob(pattern):
                 path = file.relative_to(self.root)
