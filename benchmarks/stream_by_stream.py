@@ -110,6 +110,19 @@ def by_ttest_ind(recent: float, before: Floats, settings: TestingSettings) -> tu
     return adaptive, anchored
 
 
+def by_ttest_from_stats(recent: float, before: Floats, settings: TestingSettings) -> tuple[float, float]:
+    """The same p-values from `scipy.stats.ttest_ind_from_stats`, which is given means and deviations."""
+    adaptive, anchored = (
+        float(
+            stats.ttest_ind_from_stats(
+                recent, 0.0, 1, reference.mean(), reference.std(ddof=1), len(reference), alternative="greater"
+            ).pvalue
+        )
+        for reference in (before[-settings.reference_size :], before[: settings.anchored_size])
+    )
+    return adaptive, anchored
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
     """The test against one of the two references."""
