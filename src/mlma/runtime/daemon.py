@@ -48,9 +48,6 @@ class Source(Protocol):
     def new_files(self, known: Mapping[str, str]) -> Sequence[Found]:
         """Files that are complete and not in ``known`` (path to fingerprint), in the order to be taken."""
 
-    def remember(self, taken: Sequence[SourceFile]) -> None:
-        """Note which files were taken before, in their order, so that those that rest need not be read again."""
-
     def read(self, found: Found) -> Rows:
         """Rows of a file. Raises SourceError when it cannot be read as a whole."""
 
@@ -166,7 +163,6 @@ class Daemon:
 
     def _recorded(self) -> dict[str, str]:
         taken = self.store.files()
-        self.source.remember(taken)
         if taken and self._started is not None:
             # The first digest is due a period after the state began, however often the daemon was restarted since.
             self._started = min(self._started, taken[0].taken_at)

@@ -5,7 +5,6 @@ import decimal
 import gzip
 import os
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,6 @@ from mlma.adapters.sources.files import ColumnMapping, read_file
 from mlma.core.admission import NO_TIME, AdmissionState, admit
 from mlma.core.decisions import RejectReason
 from mlma.core.errors import ConfigError, SourceError
-from mlma.core.records import SourceFile
 from mlma.core.schedule import Schedule
 from mlma.core.settings import AdmissionSettings
 
@@ -412,50 +410,6 @@ def test_a_fingerprint_is_the_content_s_and_outlives_the_process(source):
     assert found.fingerprint.startswith(f"{found.size_bytes}-")
 
 
-def taken_before(found, at):
-    return SourceFile(
-        seq=1,
-        path=found.path,
-        fingerprint=found.fingerprint,
-        n_rows=1,
-        n_admitted=1,
-        n_rejected=0,
-        n_late=0,
-        taken_at=at,
-    )
-
-
-def opened_again(source, monkeypatch, taken):
-    """A source of another process that remembers a file, and the paths that it reads."""
-    other = DirectorySource(source.root, source.patterns, PLAIN, settle_s=2.0)
-    other.remember([taken])
-    read = []
-    whole = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *a, **k: read.append(path.name) or whole(path, *a, **k))
-    return other, read
-
-
-def test_a_file_that_rests_since_it_was_taken_is_not_read_again(source, monkeypatch):
-    drop(source.root, "a.csv")
-    (found,) = source.new_files({})
-    later = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
-    other, read = opened_again(source, monkeypatch, taken_before(found, later))
-    assert other.new_files({found.path: found.fingerprint}) == []
-    assert read == []
-
-
-@pytest.mark.parametrize("change", ["touched after", "another size"])
-def test_a_file_that_may_be_another_one_is_read(source, monkeypatch, change):
-    drop(source.root, "a.csv", "stream,ts,y\na,2001-01-01,1\n")
-    (found,) = source.new_files({})
-    at = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=-1 if change == "touched after" else 1)
-    last = "2\n" if change == "touched after" else "22\n"
-    drop(source.root, "a.csv", "stream,ts,y\na,2001-01-01," + last)  # its time of modification is set back
-    other, read = opened_again(source, monkeypatch, taken_before(found, at))
-    assert names(other.new_files({found.path: found.fingerprint})) == ["a.csv"]
-    assert read == ["a.csv"]
-
-
 def test_a_file_that_is_still_being_written_waits_until_it_rests(source):
     drop(source.root, "a.csv", "stream,ts", age_s=0.5)
     assert source.new_files({}) == []
@@ -478,6 +432,7 @@ def test_an_old_file_is_taken_at_the_first_look(source):
 def test_a_file_that_goes_away_is_forgotten(source):
     drop(source.root, "a.csv").unlink()
     (source.root / "loose.csv").symlink_to(source.root / "nowhere")
+    (source.root / "loop.csv").symlink_to(source.root / "loop.csv")
     assert source.new_files({}) == []
 
 

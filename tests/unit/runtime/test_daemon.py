@@ -20,7 +20,7 @@ from mlma.adapters.memory_history import MemoryHistory
 from mlma.adapters.store import SqlStore
 from mlma.core.decisions import EffectStatus, RejectReason
 from mlma.core.errors import RetryLaterError, SourceError, StopDaemonError, StoreError
-from mlma.core.records import Lease, SourceFile
+from mlma.core.records import Lease
 from mlma.core.rows import NO_TIME, Rows
 from mlma.core.settings import Evergreen, GroupSettings, ModelSettings, Serve
 from mlma.runtime.control import EngineSettings
@@ -68,9 +68,6 @@ class FakeSource:
         if self.looks in self.errors:
             raise self.errors[self.looks]
         return [file for file in self.files if known.get(file.path) != file.fingerprint]
-
-    def remember(self, taken: Sequence[SourceFile]) -> None:
-        pass
 
     def read(self, found: Any) -> Rows:
         if isinstance(found.rows, str):

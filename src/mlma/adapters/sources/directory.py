@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import NamedTuple, Protocol
 
 from mlma.adapters.sources.files import ColumnMapping, read_file
 from mlma.core.errors import SourceError
-from mlma.core.records import SourceFile
 from mlma.core.rows import Rows
 
 TEMPORARY = (".tmp", ".part", ".partial", ".crdownload", ".swp", "~")
@@ -78,14 +77,6 @@ class DirectorySource:
     now_s: Callable[[], float] = time.time
     _seen: dict[str, _Stamp] = field(default_factory=dict, repr=False)
     _fingerprints: dict[str, tuple[_Stamp, str]] = field(default_factory=dict, repr=False)
-    _taken: dict[str, SourceFile] = field(default_factory=dict, repr=False)
-
-    def remember(self, taken: Iterable[SourceFile]) -> None:
-        """Note which files were taken before this process began, in their order.
-
-        One that has the same size and was not touched since is not read again only to see that it is the same.
-        """
-        self._taken = {file.path: file for file in taken}
 
     def new_files(self, known: Mapping[str, str]) -> list[FoundFile]:
         """Return complete files whose fingerprint is not the known one, in order of path.
@@ -145,7 +136,7 @@ class DirectorySource:
             is_wanted = re.compile("|".join(map(fnmatch.translate, plain))).match
             with os.scandir(self.root) as entries:
                 for entry in entries:
-                    if is_wanted(entry.name) and not _is_temporary(entry.name) and entry.is_file():
+                    if is_wanted(entry.name) and not _is_temporary(entry.name) and _is_file(entry):
                         with suppress(FileNotFoundError):  # moved away since it was listed
                             yield entry.name, entry.stat()
         for pattern in self.patterns:
@@ -166,10 +157,6 @@ class DirectorySource:
         kept = self._fingerprints.get(path)
         if kept is not None and kept[0] == stamp:
             return kept[1]
-        taken = self._taken.get(path)
-        if taken is not None and self._is_untouched(stamp, taken):
-            self._fingerprints[path] = (stamp, taken.fingerprint)
-            return taken.fingerprint
         digest = hashlib.sha256()
         size = 0
         try:
@@ -185,15 +172,14 @@ class DirectorySource:
         self._fingerprints[path] = (stamp, fingerprint)
         return fingerprint
 
-    def _is_untouched(self, stamp: _Stamp, taken: SourceFile) -> bool:
-        """Whether a file is as large as the one that was taken, and was last changed before that."""
-        changed_s = max(stamp.modified_ns, stamp.changed_ns) / 1e9
-        is_older = changed_s < taken.taken_at.timestamp() - self.settle_s
-        return is_older and taken.fingerprint.startswith(f"{stamp.size_bytes}-")
-
 
 def _is_temporary(name: str) -> bool:
     return name.startswith(".") or name.lower().endswith(TEMPORARY)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one, or a link to one; a link that leads nowhere or to itself is none."""
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _stamp(stat: os.stat_result) -> _Stamp:
