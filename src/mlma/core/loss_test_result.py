@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, stdtr
 
 from mlma.core.blocks import Bools, Floats
+from mlma.core.student import upper_tails
 
 EQUAL = 1e-12
 """Relative difference below which two means count as equal when there is no spread to judge them by."""
@@ -52,14 +52,21 @@ def studentised(difference: Floats, spread: Floats, df: Floats, *, scale: Floats
     LossTestResult
         Arrays of shape (streams,).
     """
-    rises = difference > EQUAL * scale
-    constant = np.where(rises, np.inf, np.where(difference < -EQUAL * scale, -np.inf, 0.0))
     varies = spread > 0.0
-    t = constant.copy()
+    usable = ready & ~np.isnan(difference)
+    if varies.all() and usable.all():
+        t = difference / spread
+        return _result(t, upper_tails(t, df), ready=usable & ~np.isnan(t))
+    rises = difference > EQUAL * scale
+    t = np.where(rises, np.inf, np.where(difference < -EQUAL * scale, -np.inf, 0.0))
     np.divide(difference, spread, out=t, where=varies)
-    is_normal = np.isinf(df)
-    by_t = stdtr(np.where(is_normal | ~ready, 1.0, df), -t)
-    p = np.where(is_normal, ndtr(-t), by_t)
-    p = np.where(varies, p, np.where(rises, 0.0, 1.0))
-    usable = ready & ~np.isnan(t)
-    return LossTestResult(statistic=np.where(usable, t, np.nan), p_value=np.where(usable, p, np.nan), ready=usable)
+    p = np.where(rises, 0.0, 1.0)
+    tested = np.flatnonzero(varies & usable)
+    p[tested] = upper_tails(t[tested], df[tested])
+    return _result(t, p, ready=usable & ~np.isnan(t))
+
+
+def _result(t: Floats, p: Floats, *, ready: Bools) -> LossTestResult:
+    if not ready.all():
+        t, p = np.where(ready, t, np.nan), np.where(ready, p, np.nan)
+    return LossTestResult(statistic=t, p_value=p, ready=ready)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlma.core.blocks import Floats, Ints
 from mlma.core.loss_test_result import EQUAL, LossTestResult
-from mlma.core.mean_tests import hac_mean, welch
+from mlma.core.mean_tests import hac_mean, welch, welch_of_moments
 from mlma.core.prediction import Prediction
 from mlma.core.rank_tests import kolmogorov_smirnov, mann_whitney
 from mlma.core.student import upper_tail
@@ -30,6 +30,7 @@ __all__ = [
     "predicted_sd",
     "shrunk",
     "welch",
+    "welch_of_moments",
 ]
 
 LARGE_FLEET = 4000

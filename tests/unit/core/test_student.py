@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlma.core.student import FEW, REACH, upper_tail
+from mlma.core.student import EXPANDED, FEW, REACH, upper_tail, upper_tails
 
 DF = [0.5, 1.0, 2.5, 7.0, 40.0, 1e4, float("inf")]
 
@@ -61,3 +61,19 @@ def test_of_several_kinds_each_value_has_its_own_and_the_first_where_none_is_nam
     each = np.choose(which, [upper_tail(t, kind) for kind in df.tolist()])
     np.testing.assert_allclose(upper_tail(t, df, which), each, rtol=1e-12)
     np.testing.assert_allclose(upper_tail(t, df), upper_tail(t, 3.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("df", [1.0, EXPANDED - 1.0, EXPANDED, 77.7, 1e4, 1e12, float("inf")])
+def test_each_value_with_its_own_degrees_of_freedom_is_that_of_scipy(df):
+    t = np.concatenate([np.linspace(-12.0, 40.0, 2 * FEW), [0.0, 1e-9, -1e-300, np.inf, -np.inf]])
+    p = upper_tails(t, np.where(np.arange(t.size) % 2, df, 5.0))
+    np.testing.assert_allclose(p[1::2], exact(t[1::2], df), rtol=2e-7, atol=0.0)
+    np.testing.assert_allclose(p[1::2], exact(t[1::2], df), rtol=0.0, atol=2e-12)
+    np.testing.assert_allclose(p[::2], exact(t[::2], 5.0), rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(p[:9], upper_tails(t[:9], np.where(np.arange(9) % 2, df, 5.0)), rtol=2e-7)
+
+
+def test_a_missing_value_is_missing_among_many():
+    t = np.zeros(2 * FEW)
+    t[7] = np.nan
+    assert np.flatnonzero(np.isnan(upper_tails(t, np.full(t.size, 50.0)))).tolist() == [7]
