@@ -130,7 +130,8 @@ def test_the_order_of_streams_never_matters(snapshot: tuple, random) -> None:  #
 def test_gathering_is_the_inverse_of_sharding(n: int, n_shards: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     columns = {field.name: rng.normal(size=n) for field in fields(BatchScores)}
-    whole = BatchScores(**{**columns, "stream_id": np.arange(n), "single": rng.normal(size=(n, 3))})  # type: ignore[arg-type]
+    tables = {name: rng.normal(size=(n, 3)) for name in ("moments", "single")}
+    whole = BatchScores(**{**columns, **tables, "stream_id": np.arange(n)})  # type: ignore[arg-type]
     rows = [np.arange(shard, n, n_shards) for shard in range(n_shards)]
     parts = [
         BatchScores(**{field.name: getattr(whole, field.name)[row] for field in fields(BatchScores)}) for row in rows

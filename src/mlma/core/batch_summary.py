@@ -1,15 +1,37 @@
 """What a loss test needs to know about one closed batch: a few numbers per stream instead of all its losses."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.for_all import for_all
+from mlma.core.moments import Moments, moments_of
+from mlma.core.settings import LossTestName
 
 BLOCK_CELLS = 1 << 18
 """Losses that are worked on at once (2 MiB), so that what is looked at twice is still in the cache."""
+
+CANCELLED = 1e-4
+"""Share of the sum of squares that the squared deviations must be, or they are computed from the losses once more."""
+
+
+class Detail(StrEnum):
+    """What a test looks at beside the mean losses."""
+
+    NOTHING = "nothing"
+    MOMENTS = "moments"
+    SINGLE = "single"
+
+    @classmethod
+    def of(cls, test: LossTestName) -> "Detail":
+        """What a test of this name needs."""
+        if test is LossTestName.WELCH:
+            return cls.MOMENTS
+        is_single = test in (LossTestName.MANN_WHITNEY, LossTestName.KOLMOGOROV_SMIRNOV, LossTestName.HAC_MEAN)
+        return cls.SINGLE if is_single else cls.NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +47,8 @@ class BatchSummary:
     yardsticks: Floats  # shape (k, streams): mean losses of k yardsticks on the same targets
     zero_share: Floats  # share of the scored losses that are exactly zero
     event_size: Floats  # size-weighted mean size of a loss, sum(l^2) / sum(l), units of the loss
-    single: Floats | None = None  # shape (streams, n_targets), for tests on single losses
+    moments: Moments | None = None  # of the losses that ``mean_loss`` counts, for Welch's test
+    single: Floats | None = None  # shape (streams, n_targets), for the other tests on single losses
 
 
 def summarise_batch(
@@ -34,7 +57,7 @@ def summarise_batch(
     *,
     min_share: float = 0.0,
     describe: Bools | None = None,
-    keep_single: bool = False,
+    detail: Detail = Detail.NOTHING,
 ) -> BatchSummary:
     """Reduce the losses of a batch to what the tests look at.
 
@@ -49,8 +72,8 @@ def summarise_batch(
         Share of the n targets that must be scored for a mean, in [0, 1].
     describe
         Shape (streams,): streams whose sparseness is measured; None for all.
-    keep_single
-        Keep the losses themselves, for tests that need them.
+    detail
+        What is kept beside the mean losses.
 
     Raises
     ------
@@ -67,14 +90,15 @@ def summarise_batch(
     n_streams, n_targets = losses.shape
     mean = np.empty(n_streams)
     yard_means = np.empty((len(yards), n_streams))
+    squares = np.empty(n_streams) if detail is Detail.MOMENTS else None
     step = max(1, BLOCK_CELLS // max(1, n_targets))
     for values, into in zip((losses, *yards), (mean, *yard_means), strict=True):
-        if not _add_up(values, into, step):
+        if not _add_up(values, into, step, squares if into is mean else None):
             _refuse(losses, yards)
     mean /= n_targets or np.nan
     yard_means /= n_targets or np.nan
     zero_share, event_size = _described(losses, describe, step)
-    n = for_all(n_targets, n_streams)
+    n, gaps = for_all(n_targets, n_streams), np.empty(0, dtype=np.int64)
     if not (np.isfinite(mean.max(initial=0.0)) and np.isfinite(yard_means.max(initial=0.0))):
         gaps = np.flatnonzero(np.isnan(mean + yard_means.sum(axis=0) if len(yards) else mean))
         if len(gaps):
@@ -84,16 +108,23 @@ def summarise_batch(
             _refuse(losses, yards)
     return BatchSummary(
         n=n, n_targets=n_targets, mean_loss=mean, yardsticks=yard_means, zero_share=zero_share,
-        event_size=event_size, single=losses if keep_single else None,
+        event_size=event_size,
+        moments=None if squares is None else _moments(losses, yards, mean, squares, gaps),
+        single=losses if detail is Detail.SINGLE else None,
     )  # fmt: skip
 
 
-def _add_up(values: Floats, into: Floats, step: int) -> bool:
-    """Write the sums of the rows into an array of shape (streams,), so many at once; False where a loss is negative."""
+def _add_up(values: Floats, into: Floats, step: int, squares: Floats | None = None) -> bool:
+    """Write the sums of the rows into an array of shape (streams,), so many at once; False where a loss is negative.
+
+    Those of the squares too, where there is an array for them.
+    """
     signs = values.view(np.int64)  # negative where the sign bit is set; whole numbers are compared faster, NaN or not
     for at in range(0, len(values), step):
         part = slice(at, at + step)
         np.einsum("st->s", values[part], out=into[part])
+        if squares is not None:
+            np.einsum("st,st->s", values[part], values[part], out=squares[part])
         if np.minimum.reduce(signs[part], axis=None, initial=0) < 0 and (values[part] < 0.0).any():  # or -0.0
             return False
     return True
@@ -161,8 +192,7 @@ def _refuse(losses: Floats, yards: Floats) -> None:
 
 def _with_gaps(losses: Floats, yards: Floats, min_share: float) -> tuple[Floats, Floats, Ints]:
     """Means over the targets that the losses and every yardstick have; the losses' own where there is none."""
-    scored = ~np.isnan(losses)
-    shared = scored & ~np.isnan(yards).any(axis=0)
+    scored, shared = _scored(losses, yards)
     n = np.count_nonzero(scored, axis=1).astype(np.int64)
     # the tolerance keeps 0.07 * 100 = 7.000000000000001 from asking for an eighth target
     enough = n >= max(1.0, min_share * losses.shape[1] - 1e-9)
@@ -172,6 +202,28 @@ def _with_gaps(losses: Floats, yards: Floats, min_share: float) -> tuple[Floats,
     mean = np.where(enough, np.sum(losses, axis=1, where=use) / count, np.nan)
     yard = np.sum(yards, axis=2, where=shared[None]) / np.maximum(n_shared, 1)
     return mean, np.where(enough & (n_shared > 0), yard, np.nan), n
+
+
+def _scored(losses: Floats, yards: Floats) -> tuple[Bools, Bools]:
+    """Which targets have a loss, and which of them have every yardstick."""
+    scored = ~np.isnan(losses)
+    return scored, np.asarray(scored & ~np.isnan(yards).any(axis=0))
+
+
+def _moments(losses: Floats, yards: Floats, mean: Floats, squares: Floats, gaps: Ints) -> Moments:
+    """Moments of the losses that the means count, from the sums of squares where these have the digits for it."""
+    n, n_targets = np.full(len(mean), float(losses.shape[1])), losses.shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = Moments(n, mean.copy(), squares - n_targets * np.square(mean))
+        is_other = ~(made.squares > CANCELLED * squares)  # infinite ones among them
+        is_other[gaps] = True
+        others = np.flatnonzero(is_other)
+        if len(others):
+            scored, shared = _scored(losses[others], yards[:, others])
+            use = np.where(shared.any(axis=1, keepdims=True), shared, scored) & ~np.isnan(mean[others])[:, None]
+            for into, part in zip(made, moments_of(np.where(use, losses[others], np.nan)), strict=True):
+                into[others] = part
+    return made
 
 
 def _described(losses: Floats, describe: Bools | None, step: int) -> tuple[Floats, Floats]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from mlma.core.batch_summary import BatchSummary, Detail
 from mlma.core.settings import FleetRule, LossName, LossTestName, ReferencePolicy, TestingSettings, Yardstick
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -67,3 +68,24 @@ def read(line: str) -> TestingSettings:
     }  # fmt: skip
     values: dict[str, Any] = json.loads(line)
     return TestingSettings(**(values | {key: kind(values[key]) for key, kind in kinds.items()}))
+
+
+def check_summary(settings: TestingSettings, summary: BatchSummary, n_streams: int) -> None:
+    """Refuse a batch that the test cannot judge.
+
+    Raises
+    ------
+    ValueError
+        Another number of streams, or what the test looks at is missing.
+    """
+    if len(summary.mean_loss) != n_streams:
+        raise ValueError(f"a summary of {len(summary.mean_loss)} streams, expected {n_streams}")
+    detail = Detail.of(settings.name)
+    found = {
+        Detail.NOTHING: True,
+        Detail.MOMENTS: summary.moments is not None,
+        Detail.SINGLE: summary.single is not None,
+    }
+    if not found[detail]:
+        wanted = f"summarise_batch(detail=Detail.{detail.name})"
+        raise ValueError(f"a summary without what {settings.name} looks at, expected {wanted}")

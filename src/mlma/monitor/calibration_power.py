@@ -92,8 +92,13 @@ def degraded_runs(
 
 def raised(summary: BatchSummary, factor: Floats) -> BatchSummary:
     """A batch whose losses are multiplied, stream by stream; those of the yardsticks stay."""
-    single = None if summary.single is None else summary.single * factor[:, None]
-    return replace(summary, mean_loss=summary.mean_loss * factor, event_size=summary.event_size * factor, single=single)
+    return replace(
+        summary,
+        mean_loss=summary.mean_loss * factor,
+        event_size=summary.event_size * factor,
+        moments=None if summary.moments is None else summary.moments.times(factor),
+        single=None if summary.single is None else summary.single * factor[:, None],
+    )
 
 
 def first_alarms(alarm: Bools) -> Ints:

@@ -8,13 +8,12 @@ from datetime import timedelta
 import numpy as np
 
 from mlma.core import fleet
-from mlma.core.batch_summary import BatchSummary, summarise_batch
+from mlma.core.batch_summary import BatchSummary, Detail, summarise_batch
 from mlma.core.blocks import REASON_CODE, Bools, Floats, Ints
 from mlma.core.decisions import Reason
 from mlma.core.records import Certificate
 from mlma.core.settings import FleetRule, TestingSettings
 from mlma.monitor.monitor import LossMonitor
-from mlma.monitor.single_losses import TESTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ class LossHistory:
                 self.losses[:, at],
                 self.yardsticks[:, :, at],
                 min_share=settings.min_outcomes,
-                keep_single=settings.name in TESTS,
+                detail=Detail.of(settings.name),
             )
             for at in range(self.n_batches)
         ]

@@ -14,7 +14,6 @@ from mlma.core.judge import Findings, verdict
 from mlma.core.settings import FleetRule
 from mlma.monitor.accumulation import NORMAL, Added
 from mlma.monitor.kernel import Comparison, Kernel, is_one_for_all
-from mlma.monitor.membership import adaptive_lags, anchored_lags
 from mlma.monitor.memory import Memory
 from mlma.monitor.scores import Scored
 from mlma.monitor.sham import Segments
@@ -74,6 +73,8 @@ def judge(memory: Memory, summary: BatchSummary, *, at: int, bad: Bools | None =
     if memory.accumulation is not None and newest is not None:
         memory.accumulation.add(newest, at)
     memory.references.push(summary, log_loss, batch.log_yards, batch=at)
+    if memory.single is not None:
+        memory.single.remember(summary, memory.references)
     if memory.evidence is not None:
         row = int(memory.references.newest()[0])
         memory.evidence.add(log_loss, batch.log_yards, batch.usable, batch=at, row=row)
@@ -153,7 +154,9 @@ def _compared(
     """Test the cleaned numbers; with the e-process, the logs of the e-values too."""
     tested = cleaned if batch.usable.all() else np.where(batch.usable, cleaned, np.nan)
     if memory.single is not None:
-        p_adaptive, p_anchored = (np.where(batch.usable, p, np.nan) for p in _p_single(memory, batch))
+        p_adaptive, p_anchored = memory.single.p_values(batch.summary, memory.references, batch.at)
+        if not batch.usable.all():
+            p_adaptive, p_anchored = (np.where(batch.usable, p, np.nan) for p in (p_adaptive, p_anchored))
         return kernel.combine(tested, p_adaptive, p_anchored), None
     found = kernel.compare(tested, total)
     if memory.evidence is None:
@@ -171,16 +174,6 @@ def _added_up(memory: Memory, batch: Batch, kernel: Kernel, cleaned: Floats) -> 
     tested = cleaned if batch.usable.all() else np.where(batch.usable, cleaned, np.nan)
     newest = memory.accumulation.score(tested, *made, kernel.prior, kernel.dependence, batch.at)
     return newest, memory.accumulation.test(newest.score, *made, kernel.dependence, batch.at)
-
-
-def _p_single(memory: Memory, batch: Batch) -> tuple[Floats, Floats]:
-    assert memory.single is not None
-    single, least, at = memory.single, memory.settings.min_reference, batch.at
-    single.add(batch.summary, at)
-    return (
-        single.p_value(at, adaptive_lags(memory.references, at), least=least),
-        single.p_value(at, anchored_lags(memory.references, at), least=least),
-    )
 
 
 def _verdicts(
@@ -267,7 +260,7 @@ def _run_sham(memory: Memory, kernel: Kernel, at: int) -> None:
         assert memory.single is not None
         _, effect = kernel.p_sham(segments, newest)
         original = replace(segments, stream=some[segments.stream])
-        return memory.single.p_sham(original, at, size=settings.reference_size), effect
+        return memory.single.p_sham(original, references, size=settings.reference_size), effect
 
     def moderated_tester(segments: Segments) -> tuple[Floats, Floats]:
         shape = NORMAL if memory.accumulation is None else memory.accumulation.shape(kernel.dependence)

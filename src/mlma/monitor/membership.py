@@ -5,6 +5,7 @@ stream were like them, and the others (retrained not long ago, batches missing o
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def predict_adaptive(references: References, at: int, beta: Floats, dependence: 
         return predict(references.values(references.newest(), beta), adaptive_lags(references, at), dependence)
     rows = references.newest()
     latest = rows[: _size(references)]
-    if len(latest) and references.excluded is None and references.is_complete[latest].all():  # nobody lacks any
+    if _have_all(references, latest):
         values = _rows(references.log_loss, references.log_yardsticks, latest, beta)
         return predict(values, at - references.batches[latest], dependence)
     usual = _usual(references, rows)
@@ -79,6 +80,50 @@ def adaptive_lags(references: References, at: int) -> Ints:
         past, np.arange(len(rows)), since, policy=ReferencePolicy.BEST, size=settings.reference_size
     )
     return lags_of(references.batches[rows], at, members.T[::-1])
+
+
+class Members(NamedTuple):
+    """Rows that a reference is made of.
+
+    Attributes
+    ----------
+    rows
+        Of the frozen rows where ``are_frozen``, else of the ring.
+    which
+        Shape (rows, streams): for which streams; None for all that have something in them.
+    """
+
+    are_frozen: bool
+    rows: Ints
+    which: Bools | None
+
+
+def adaptive_members(references: References, at: int) -> Members:
+    """The rows of `adaptive_lags`."""
+    settings = references.settings
+    if settings.reference is ReferencePolicy.FIXED:
+        return _frozen_members(references, settings.reference_size)
+    rows = references.newest()
+    latest = rows[: _size(references)]
+    if settings.reference is not ReferencePolicy.BEST and _have_all(references, latest):
+        return Members(are_frozen=False, rows=latest, which=None)
+    return Members(are_frozen=False, rows=rows, which=adaptive_lags(references, at) > 0)
+
+
+def anchored_members(references: References) -> Members:
+    """The rows of `anchored_lags`."""
+    return _frozen_members(references, references.settings.anchored_size)
+
+
+def _frozen_members(references: References, size: int) -> Members:
+    excluded = references.first_excluded
+    which = None if excluded is None else ~excluded[:size]
+    return Members(are_frozen=True, rows=np.arange(size), which=which)
+
+
+def _have_all(references: References, rows: Ints) -> bool:
+    """Whether nobody lacks any of some rows."""
+    return bool(len(rows) and references.excluded is None and references.is_complete[rows].all())
 
 
 def anchored_lags(references: References, at: int) -> Ints:

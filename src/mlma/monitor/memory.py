@@ -9,19 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlma.core import fleet
+from mlma.core.batch_summary import Detail
 from mlma.core.blocks import Bools, Ints
 from mlma.core.incidents import SeparationRules
 from mlma.core.records import Certificate
 from mlma.core.settings import LossTestName, TestingSettings
 from mlma.monitor import accepted
 from mlma.monitor.accumulation import REFERENCE, Accumulation
+from mlma.monitor.batch_moments import BatchMoments
 from mlma.monitor.common import Common
 from mlma.monitor.dependence import DependenceMemory
 from mlma.monitor.evidence import Evidence
 from mlma.monitor.prior_memory import PriorMemory
 from mlma.monitor.references import References
 from mlma.monitor.sham import Sham
-from mlma.monitor.single_losses import TESTS, SingleLosses
+from mlma.monitor.single_losses import SingleLosses, SingleLossTest
 from mlma.monitor.yardsticks import Coefficients
 
 FORMAT = 3
@@ -48,7 +50,7 @@ class Memory:
     common
         What the streams had in common so far.
     single
-        Losses of single targets, for the tests on them; else None.
+        Test on the losses of single targets, with what it remembers of them; else None.
     evidence
         The e-processes, for that test; else None.
     accumulation
@@ -73,7 +75,7 @@ class Memory:
         self.sham = Sham()
         rules = SeparationRules(alpha=settings.alpha, least_rise=settings.effect_floor)
         self.common = Common(self.labels, n_streams, rules)
-        self.single = SingleLosses(settings.name) if settings.name in TESTS else None
+        self.single = self._nothing_single()
         self.evidence = self._no_evidence()
         self.accumulation = Accumulation(n_streams) if settings.accumulate else None
         self.online = fleet.OnlineFdr()
@@ -107,6 +109,12 @@ class Memory:
         self.coefficients = Coefficients(k)
         self.references = References(self.settings, self.n_streams, k)
         self.evidence = self._no_evidence()
+
+    def _nothing_single(self) -> SingleLossTest | None:
+        detail = Detail.of(self.settings.name)
+        if detail is Detail.MOMENTS:
+            return BatchMoments.empty(self.references)
+        return SingleLosses(self.settings.name) if detail is Detail.SINGLE else None
 
     def _no_evidence(self) -> Evidence | None:
         if self.settings.name is not LossTestName.E_PROCESS:
@@ -145,6 +153,8 @@ class Memory:
             self.evidence.grow(more)
         if self.accumulation is not None:
             self.accumulation.grow(more)
+        if self.single is not None:
+            self.single.grow(more)
         self.common.grow(self.labels, self.n_streams)
 
     # state

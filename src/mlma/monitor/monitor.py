@@ -7,7 +7,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlma.core.batch_summary import BatchSummary, checked, summarise_batch
+from mlma.core.batch_summary import BatchSummary, Detail, checked, summarise_batch
 from mlma.core.blocks import Bools, Floats, Ints
 from mlma.core.settings import FleetRule, LossTestName, ReferencePolicy, TestingSettings
 from mlma.monitor import accepted, judging, membership
@@ -162,7 +162,7 @@ class LossMonitor(Memory):
             yards,
             min_share=self.settings.min_outcomes,
             describe=~self.references.floors.ready(),
-            keep_single=self.single is not None,
+            detail=Detail.of(self.settings.name),
         )
 
     def judge(self, summary: BatchSummary, *, batch: int | None = None, bad: Bools | None = None) -> Verdicts:
@@ -180,12 +180,12 @@ class LossMonitor(Memory):
         Raises
         ------
         ValueError
-            A number of streams or yardsticks that was not expected, or a batch that is not later.
+            A number of streams or yardsticks that was not expected, a summary that lacks what the test looks at, or a
+            batch that is not later.
         """
         newest = self.references.batch
         at = newest + 1 if batch is None else batch
-        if len(summary.mean_loss) != self.n_streams:
-            raise ValueError(f"a summary of {len(summary.mean_loss)} streams, expected {self.n_streams}")
+        accepted.check_summary(self.settings, summary, self.n_streams)
         if at <= newest:
             raise ValueError(f"batch {at}, expected one later than {newest}")
         if bad is not None and (bad.shape != (self.n_streams,) or bad.dtype != np.bool_):

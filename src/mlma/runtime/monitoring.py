@@ -19,7 +19,7 @@ from mlma.core.records import Stream
 from mlma.monitor.monitor import LossMonitor
 from mlma.monitor.verdicts import Verdicts
 from mlma.runtime.control import Control
-from mlma.runtime.scoring import BatchScores, gather, summarise
+from mlma.runtime.scoring import BatchScores, gather, looked_at, summarise
 
 log = structlog.get_logger(__name__)
 
@@ -120,11 +120,10 @@ def _scores(control: Control, blocks: Sequence[LossBlock]) -> BatchScores:
     for block in blocks:
         made = summarise(block, control.settings.testing)
         nothing: Ints = np.zeros(len(block.stream_ids), dtype=np.int64)
-        single = made.single if made.single is not None else np.empty((len(made.n), 0))
         parts.append(
             BatchScores(
                 stream_id=block.stream_ids, n=made.n, mean_loss=made.mean_loss, naive_loss=made.yardsticks[0],
-                zero_share=made.zero_share, event_size=made.event_size, single=single, n_rows=nothing,
+                zero_share=made.zero_share, event_size=made.event_size, **looked_at(made), n_rows=nothing,
                 odd_share=np.zeros(len(nothing)), odd_limit=np.zeros(len(nothing)),
                 after_fault=nothing.astype(np.bool_),
                 last_slot=nothing, fallback=nothing.astype(np.bool_), members=np.empty((len(nothing), 0)),

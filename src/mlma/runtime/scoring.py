@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 
 from mlma.core import losses, pool
-from mlma.core.batch_summary import BatchSummary, summarise_batch
+from mlma.core.batch_summary import BatchSummary, Detail, summarise_batch
 from mlma.core.blocks import Bools, Floats, Ints, LossBlock
+from mlma.core.moments import Moments
 from mlma.core.recalibration import N_SUMS, recalibrated, sums
 from mlma.core.settings import TestingSettings, Yardstick
-from mlma.monitor.single_losses import TESTS
 from mlma.runtime.outcomes import row_blocks
 from mlma.runtime.rings import OpenMembers
 
@@ -26,6 +26,7 @@ class BatchScores:
     naive_loss: Floats  # of seasonal naive on the same targets
     zero_share: Floats
     event_size: Floats
+    moments: Floats  # shape (streams, 3), or (streams, 0) where the test does not look at them
     single: Floats  # shape (streams, targets of a batch), or (streams, 0) where the test does not look at them
     n_rows: Ints  # clean observations in the train window
     odd_share: Floats  # of the batch's values, see `mlma.core.suspicion`
@@ -54,6 +55,7 @@ class BatchScores:
             yardsticks=self.naive_loss[None] if is_relative else np.empty((0, len(self.n))),
             zero_share=self.zero_share,
             event_size=self.event_size,
+            moments=Moments(*self.moments.T) if self.moments.shape[1] else None,
             single=self.single if self.single.shape[1] else None,
         )
 
@@ -65,7 +67,7 @@ def summarise(block: LossBlock, settings: TestingSettings) -> BatchSummary:
             losses.loss(settings.loss, block.y[rows], block.forecast[rows], quantile=settings.quantile),
             losses.loss(settings.loss, block.y[rows], block.naive[rows], quantile=settings.quantile)[None],
             min_share=settings.min_outcomes,
-            keep_single=settings.name in TESTS,
+            detail=Detail.of(settings.name),
         )
         for rows in row_blocks(*block.y.shape)
     ]
@@ -74,13 +76,24 @@ def summarise(block: LossBlock, settings: TestingSettings) -> BatchSummary:
         name: np.concatenate([getattr(part, name) for part in made] or [np.empty(0)])
         for name in ("n", "mean_loss", "zero_share", "event_size")
     }
+    moments = [part.moments for part in made if part.moments is not None]
     single = [part.single for part in made if part.single is not None]
     return BatchSummary(
         n_targets=n_targets,
         yardsticks=np.concatenate([part.yardsticks for part in made] or [np.empty((1, 0))], axis=1),
+        moments=Moments(*(np.concatenate(each) for each in zip(*moments, strict=True))) if moments else None,
         single=np.concatenate(single) if single else None,
         **{**columns, "n": columns["n"].astype(np.int64)},
     )
+
+
+def looked_at(made: BatchSummary) -> dict[str, Floats]:
+    """The columns of `BatchScores` with what the test looks at beside the mean losses."""
+    nothing = np.empty((len(made.n), 0))
+    return {
+        "moments": nothing if made.moments is None else np.stack(made.moments, axis=1),
+        "single": nothing if made.single is None else made.single,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from mlma.runtime.group_rows import GroupRequest, GroupRows, drawn
 from mlma.runtime.group_serving import GroupPredictor
 from mlma.runtime.lineup import Lineup
 from mlma.runtime.rings import OpenMembers, Rings
-from mlma.runtime.scoring import BatchScores, PoolLosses, score_members, summarise
+from mlma.runtime.scoring import BatchScores, PoolLosses, looked_at, score_members, summarise
 from mlma.runtime.serving import Memo, Pooled, Predictor
 from mlma.runtime.shard_parts import Issued, Position, ShardSpec, Window
 from mlma.runtime.shard_recovery import Recovery
@@ -157,7 +157,7 @@ class Shard:
             naive_loss=made.yardsticks[0],
             zero_share=made.zero_share,
             event_size=made.event_size,
-            single=made.single if made.single is not None else np.empty((len(made.n), 0)),
+            **looked_at(made),
             n_rows=rings.outcomes.count(end, spec.schedule.train_window),
             odd_share=shares[:, -1],
             odd_limit=odd_limit,

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mlma.core.batch_summary import summarise_batch
+from mlma.core.batch_summary import Detail, summarise_batch
+from mlma.core.moments import moments_of
+from mlma.core.settings import LossTestName
 
 VALUES = st.one_of(st.just(np.nan), st.just(0.0), st.floats(0.0, 1e6, allow_subnormal=False))
 FEW = settings(max_examples=30, deadline=None)
@@ -64,7 +66,7 @@ def test_sparse_losses_are_described_where_asked():
 
 def test_single_losses_are_kept_where_asked():
     losses = np.ones((2, 3))
-    kept = summarise_batch(losses, keep_single=True).single
+    kept = summarise_batch(losses, detail=Detail.SINGLE).single
     assert kept is not None
     np.testing.assert_array_equal(kept, losses)
 
@@ -120,3 +122,39 @@ def test_an_empty_fleet_and_an_empty_batch_have_no_means():
     empty = summarise_batch(np.empty((3, 0)))
     assert np.isnan(empty.mean_loss).all()
     assert empty.n.tolist() == [0, 0, 0]
+
+
+def test_every_test_gets_what_it_looks_at():
+    assert {name: Detail.of(name) for name in LossTestName} == {
+        LossTestName.MODERATED: Detail.NOTHING, LossTestName.E_PROCESS: Detail.NOTHING,
+        LossTestName.WELCH: Detail.MOMENTS, LossTestName.MANN_WHITNEY: Detail.SINGLE,
+        LossTestName.KOLMOGOROV_SMIRNOV: Detail.SINGLE, LossTestName.HAC_MEAN: Detail.SINGLE,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+def test_moments_are_those_of_the_losses_that_the_mean_counts(gaps):
+    rng = np.random.default_rng(4)
+    losses = rng.exponential(size=(300, 24)) + rng.choice([0.0, 1.0, 1e3, 1e7], size=(300, 1))
+    losses[:7] = 0.3  # no spread at all
+    yards = rng.exponential(size=(2, 300, 24))
+    losses[rng.random(losses.shape) < gaps], yards[rng.random(yards.shape) < gaps] = np.nan, np.nan
+    losses[20], yards[:, 21] = np.nan, np.nan
+    made = summarise_batch(losses, yards, min_share=0.5, detail=Detail.MOMENTS)
+    assert made.moments is not None
+    assert made.single is None
+    shared = ~np.isnan(yards).any(axis=0)
+    shared[~(shared & ~np.isnan(losses)).any(axis=1)] = True  # the losses' own where no target has the yardsticks
+    n, mean, squares = moments_of(np.where(shared & ~np.isnan(made.mean_loss)[:, None], losses, np.nan))
+    np.testing.assert_array_equal(made.moments.n, n)
+    np.testing.assert_allclose(made.moments.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(made.moments.squares, squares, rtol=1e-9, atol=0.0)
+    assert made.moments.squares[:7].max() == 0.0
+
+
+def test_losses_whose_squares_are_beyond_floating_point_have_no_finite_moments_and_harm_nobody():
+    losses = np.random.default_rng(4).exponential(size=(3, 8))
+    losses[1] *= 1e200
+    made = summarise_batch(losses, detail=Detail.MOMENTS).moments
+    assert made is not None
+    assert np.isfinite(made.squares).tolist() == [True, False, True]
