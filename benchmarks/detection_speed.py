@@ -1,6 +1,7 @@
 """Speed of `LossMonitor` as ratios of one run: NumPy's reading of the array, scipy stream by stream, driftfdr.
 
-One stream after another, the statistic is computed in three ways. scipy's two functions, `scipy.stats.ttest_ind` and
+Welch's test, which scipy has too, is compared in `benchmarks.welch_speed`. The default it does not have. One stream
+after another, that is computed in three ways. scipy's two functions, `scipy.stats.ttest_ind` and
 `scipy.stats.ttest_ind_from_stats`, compare the newest batch with each of both references by the stream's own variance:
 another statistic than the monitor's, which borrows the fleet's. By hand, with no more of scipy than the tail of
 Student's t, come the very p-values of the monitor. All are given for nothing what the fleet knows (common component,
@@ -25,8 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import detection_driftfdr_child as child
+from benchmarks import welch_speed
 from benchmarks.measuring import Spread, ratio, ratio_text, significant, timed
 from benchmarks.stream_by_stream import Known, by_ttest_from_stats, by_ttest_ind, compared
+from benchmarks.welch_speed import WelchSpeed
 from mlma import LossMonitor
 from mlma.core.blocks import Floats
 from mlma.core.loss_tests import LARGE_FLEET, NO_PRIOR, moderated_p
@@ -81,6 +84,8 @@ class Speed:
         The same without calibration.
     bytes_per_stream
         Of everything the monitor keeps.
+    welch
+        The same with Welch's test in place of the default.
     """
 
     streams: int
@@ -97,6 +102,7 @@ class Speed:
     driftfdr: dict[str, float] | None
     driftfdr_steady: dict[str, float] | None
     bytes_per_stream: float
+    welch: WelchSpeed
 
 
 class OneByOne:
@@ -172,14 +178,7 @@ def measure(sizes: SpeedSizes, python: Path | None) -> Speed:
     monitor = LossMonitor(sizes.streams)
     rival = OneByOne(monitor, min(sizes.sample, sizes.streams))
     losses = np.abs(rng.standard_normal((sizes.streams, sizes.n)))
-    us: dict[str, list[float]] = {
-        "ours": [],
-        "numpy": [],
-        "alike": [],
-        "by_hand": [],
-        "ttest_ind": [],
-        "from_stats": [],
-    }
+    us: dict[str, list[float]] = {name: [] for name in ("ours", "numpy", "alike", "by_hand", "ttest_ind", "from_stats")}
     apart = {"by_hand": 0.0, "ttest_ind": 0.0, "from_stats": 0.0}
     for batch in range(WARM_UP + sizes.repeats):
         losses = np.roll(losses, 1, axis=0) if batch % WARM_UP else np.abs(rng.standard_normal(losses.shape))
@@ -221,7 +220,10 @@ def measure(sizes: SpeedSizes, python: Path | None) -> Speed:
         driftfdr=None if peer is None else {k: sum(v) / median for k, v in peer.items()},
         driftfdr_steady=None if peer is None else {k: v[1] / median for k, v in peer.items()},
         bytes_per_stream=monitor.nbytes / sizes.streams,
-    )
+        welch=welch_speed.measure(
+            streams=sizes.streams, n=sizes.n, warm_up=WARM_UP, repeats=sizes.repeats, sample=sizes.sample
+        ),
+    )  # fmt: skip
 
 
 @contextmanager
@@ -283,6 +285,7 @@ def table(speed: Speed) -> Table:
         steady = significant((speed.driftfdr_steady or {})[name])
         made.add_row(f"{name}, calibration and a window", f"x{significant(times)} (a window alone x{steady})")
     made.add_row("state, bytes a stream", significant(speed.bytes_per_stream))
+    welch_speed.add_rows(made, speed.welch)
     return made
 
 

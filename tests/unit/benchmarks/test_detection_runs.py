@@ -257,6 +257,10 @@ def test_speed_is_ratios_and_bytes(fake_driftfdr):
     assert 0.0 < speed.ttest_difference < 1e-9
     assert speed.bytes_per_stream > 8 * 12
     assert set(speed.driftfdr) == set(speed.driftfdr_steady)
+    assert speed.welch.ours_us.low > 0.0
+    assert speed.welch.scipy.low > 0.0
+    assert 0.0 < speed.welch.difference < 1e-12
+    assert speed.welch.bytes_per_stream > speed.bytes_per_stream
 
 
 def test_what_an_update_learns_is_timed_call_by_call_and_put_back_after():
