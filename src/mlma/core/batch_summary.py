@@ -48,7 +48,7 @@ class BatchSummary:
     zero_share: Floats  # share of the scored losses that are exactly zero
     event_size: Floats  # size-weighted mean size of a loss, sum(l^2) / sum(l), units of the loss
     moments: Moments | None = None  # of the losses that ``mean_loss`` counts, for Welch's test
-    single: Floats | None = None  # shape (streams, n_targets), for the other tests on single losses
+    single: Floats | None = None  # the same losses, shape (streams, n_targets), for the other tests on single losses
 
 
 def summarise_batch(
@@ -110,7 +110,7 @@ def summarise_batch(
         n=n, n_targets=n_targets, mean_loss=mean, yardsticks=yard_means, zero_share=zero_share,
         event_size=event_size,
         moments=None if squares is None else _moments(losses, yards, mean, squares, gaps),
-        single=losses if detail is Detail.SINGLE else None,
+        single=_counted(losses, yards, gaps) if detail is Detail.SINGLE else None,
     )  # fmt: skip
 
 
@@ -210,6 +210,16 @@ def _scored(losses: Floats, yards: Floats) -> tuple[Bools, Bools]:
     return scored, np.asarray(scored & ~np.isnan(yards).any(axis=0))
 
 
+def _counted(losses: Floats, yards: Floats, gaps: Ints) -> Floats:
+    """The losses that a mean counts, NaN for the others; ``gaps`` are the streams that lack any."""
+    if not len(gaps):
+        return losses
+    made = losses.copy()
+    scored, shared = _scored(losses[gaps], yards[:, gaps])
+    made[gaps] = np.where(np.where(shared.any(axis=1, keepdims=True), shared, scored), losses[gaps], np.nan)
+    return made
+
+
 def _moments(losses: Floats, yards: Floats, mean: Floats, squares: Floats, gaps: Ints) -> Moments:
     """Moments of the losses that the means count, from the sums of squares where these have the digits for it."""
     n, n_targets = np.full(len(mean), float(losses.shape[1])), losses.shape[1]
@@ -219,9 +229,9 @@ def _moments(losses: Floats, yards: Floats, mean: Floats, squares: Floats, gaps:
         is_other[gaps] = True
         others = np.flatnonzero(is_other)
         if len(others):
-            scored, shared = _scored(losses[others], yards[:, others])
-            use = np.where(shared.any(axis=1, keepdims=True), shared, scored) & ~np.isnan(mean[others])[:, None]
-            for into, part in zip(made, moments_of(np.where(use, losses[others], np.nan)), strict=True):
+            counted = _counted(losses[others], yards[:, others], np.arange(len(others)))
+            counted[np.isnan(mean[others])] = np.nan
+            for into, part in zip(made, moments_of(counted), strict=True):
                 into[others] = part
     return made
 

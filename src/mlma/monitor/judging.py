@@ -14,6 +14,7 @@ from mlma.core.judge import Findings, verdict
 from mlma.core.settings import FleetRule
 from mlma.monitor.accumulation import NORMAL, Added
 from mlma.monitor.kernel import Comparison, Kernel, is_one_for_all
+from mlma.monitor.membership import adaptive_members, anchored_members
 from mlma.monitor.memory import Memory
 from mlma.monitor.scores import Scored
 from mlma.monitor.sham import Segments
@@ -154,9 +155,13 @@ def _compared(
     """Test the cleaned numbers; with the e-process, the logs of the e-values too."""
     tested = cleaned if batch.usable.all() else np.where(batch.usable, cleaned, np.nan)
     if memory.single is not None:
-        p_adaptive, p_anchored = memory.single.p_values(batch.summary, memory.references, batch.at)
-        if not batch.usable.all():
-            p_adaptive, p_anchored = (np.where(batch.usable, p, np.nan) for p in (p_adaptive, p_anchored))
+        references = adaptive_members(memory.references, batch.at), anchored_members(memory.references)
+        p_adaptive, p_anchored = (
+            np.where(
+                batch.usable, memory.single.p_value(batch.summary, members, least=memory.settings.min_reference), np.nan
+            )
+            for members in references
+        )
         return kernel.combine(tested, p_adaptive, p_anchored), None
     found = kernel.compare(tested, total)
     if memory.evidence is None:

@@ -83,7 +83,7 @@ def adaptive_lags(references: References, at: int) -> Ints:
 
 
 class Members(NamedTuple):
-    """Rows that a reference is made of.
+    """Rows that a reference is made of, the oldest first.
 
     Attributes
     ----------
@@ -106,8 +106,10 @@ def adaptive_members(references: References, at: int) -> Members:
     rows = references.newest()
     latest = rows[: _size(references)]
     if settings.reference is not ReferencePolicy.BEST and _have_all(references, latest):
-        return Members(are_frozen=False, rows=latest, which=None)
-    return Members(are_frozen=False, rows=rows, which=adaptive_lags(references, at) > 0)
+        return Members(are_frozen=False, rows=latest[::-1], which=None)
+    which = adaptive_lags(references, at) > 0
+    n_rows = int(np.flatnonzero(which.any(axis=1)).max(initial=-1)) + 1
+    return Members(are_frozen=False, rows=rows[:n_rows][::-1], which=which[:n_rows][::-1])
 
 
 def anchored_members(references: References) -> Members:

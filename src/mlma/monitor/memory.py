@@ -113,8 +113,8 @@ class Memory:
     def _nothing_single(self) -> SingleLossTest | None:
         detail = Detail.of(self.settings.name)
         if detail is Detail.MOMENTS:
-            return BatchMoments.empty(self.references)
-        return SingleLosses(self.settings.name) if detail is Detail.SINGLE else None
+            return BatchMoments(self.references)
+        return SingleLosses(self.settings.name, self.references) if detail is Detail.SINGLE else None
 
     def _no_evidence(self) -> Evidence | None:
         if self.settings.name is not LossTestName.E_PROCESS:
@@ -131,7 +131,7 @@ class Memory:
         if self.accumulation is not None:
             self.accumulation.reset(streams)
         if self.single is not None:
-            self.single.reset(streams)
+            self.single.past.reset(streams)
 
     def leave_out(self, batches: Ints, mask: Bools) -> None:
         """Leave batches of streams out; ``mask`` is (streams, batches)."""
@@ -154,7 +154,7 @@ class Memory:
         if self.accumulation is not None:
             self.accumulation.grow(more)
         if self.single is not None:
-            self.single.grow(more)
+            self.single.past.grow(more)
         self.common.grow(self.labels, self.n_streams)
 
     # state
@@ -189,4 +189,5 @@ class Memory:
 
     def _parts(self) -> tuple[Any, ...]:
         parts = (self.references, self.coefficients, self.dependence, self.priors, self.sham, self.common)
-        return (*parts, *(part for part in (self.single, self.evidence, self.accumulation) if part is not None))
+        single = None if self.single is None else self.single.past
+        return (*parts, *(part for part in (single, self.evidence, self.accumulation) if part is not None))
