@@ -1,16 +1,20 @@
 """The tests on the losses of single targets, in the monitor: what they are compared with, and for how long."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from mlma import LossMonitor
-from mlma.core.batch_summary import summarise_batch
-from mlma.core.loss_tests import hac_mean
+from mlma.core.batch_summary import Detail, summarise_batch
+from mlma.core.loss_tests import hac_mean, welch
 from mlma.core.settings import LossTestName, ReferencePolicy, TestingSettings
+from mlma.monitor.batch_moments import BatchMoments
 from mlma.monitor.membership import adaptive_lags, anchored_lags
+from mlma.monitor.sham import Segments
+from mlma.monitor.single_losses import SingleLosses
 
 SINGLE = [
     LossTestName.WELCH, LossTestName.MANN_WHITNEY, LossTestName.KOLMOGOROV_SMIRNOV, LossTestName.HAC_MEAN,
@@ -139,3 +143,29 @@ def test_a_summary_without_what_the_test_looks_at_is_refused(test: str, detail: 
     with pytest.raises(ValueError, match=f"what {test} looks at, expected .*{detail}"):
         monitor.judge(summarise_batch(np.ones((2, 3))))
     assert monitor.references.batch == -1
+
+
+def test_sham_streams_are_tested_by_moments_as_by_the_losses() -> None:
+    rng = np.random.default_rng(5)
+    monitor = LossMonitor(20, test="welch")
+    assert isinstance(monitor.single, BatchMoments)
+    losses = SingleLosses(LossTestName.HAC_MEAN, monitor.references)
+    losses._test = welch
+    for _ in range(14):
+        batch = rng.exponential(size=(20, 24))
+        batch[rng.random(batch.shape) < 0.1] = np.nan
+        single = summarise_batch(batch, detail=Detail.SINGLE).single
+        summary = replace(summarise_batch(batch, detail=Detail.MOMENTS), single=single)
+        monitor.judge(summary)
+        losses.remember(summary, monitor.references)
+    n = 200
+    length = np.full(n, 14)
+    start = rng.integers(0, 4, n)
+    at = start + rng.integers(1, 10, n)
+    segments = Segments(
+        stream=rng.integers(0, 20, n), length=length, start=start, at=at, backwards=rng.random(n) < 0.5,
+        raised_from=np.where(rng.random(n) < 0.5, at - 1, length), rise=0.25,
+    )  # fmt: skip
+    made = monitor.single.p_sham(segments, monitor.references, size=5)
+    np.testing.assert_allclose(made, losses.p_sham(segments, monitor.references, size=5), rtol=1e-9)
+    assert 0.0 < made.min() < made.max() < 1.0
