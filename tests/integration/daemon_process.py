@@ -60,6 +60,7 @@ class Daemon:
 
 def _serve(path: Path, arguments: list[str], environment: dict[str, str]) -> None:
     os.chdir(path)
+    os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the model's class is, for workers and commands
     os.environ.update(environment)
     with (path / "log").open("ab") as log:
         os.dup2(log.fileno(), 1)
