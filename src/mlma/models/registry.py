@@ -130,7 +130,8 @@ def _class_of(name: str) -> type[Any]:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError, TypeError, ValueError) as error:
         raise ModelError(
-            f"model {name!r}: module {module_name!r} cannot be imported ({error}); allowed are {ALLOWED}"
+            f"model {name!r}: module {module_name!r} cannot be imported ({error}); allowed are {ALLOWED}. For a file "
+            "of your own, start mlma with PYTHONPATH set to its folder"
         ) from error
     cls = getattr(module, class_name, None)
     if not inspect.isclass(cls):

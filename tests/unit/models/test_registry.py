@@ -96,7 +96,7 @@ def named(name, **params):
         ("prophet", "model 'prophet' is unknown; allowed are lightgbm, ridge, external, or MODULE:CLASS"),
         ("sklearn.linear_model:", "is unknown"),
         (":Ridge", "is unknown"),
-        ("no_such_module:Model", "module 'no_such_module' cannot be imported"),
+        ("no_such_module:Model", "module 'no_such_module' cannot be imported .* PYTHONPATH set to its folder"),
         (".relative:Model", "cannot be imported"),
         ("sklearn.linear_model:Rigde", "module 'sklearn.linear_model' has no class 'Rigde'"),
         ("own_models:number", "has no class 'number'"),

@@ -46,7 +46,10 @@ def function_of(name: str) -> Callable[[dict[str, object]], Any]:
     try:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError, ValueError) as error:
-        raise HookError(f"entry point {name!r}: module {module_name!r} cannot be imported: {error}") from error
+        raise HookError(
+            f"entry point {name!r}: module {module_name!r} cannot be imported ({error}); for a file of your own, start "
+            "mlma with PYTHONPATH set to its folder"
+        ) from error
     function: Any = getattr(module, function_name, None)
     if not callable(function):
         raise HookError(f"entry point {name!r}: module {module_name!r} has no function {function_name!r}")
