@@ -5,6 +5,7 @@ import secrets
 import socket
 import threading
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import structlog
 
@@ -93,4 +94,13 @@ def _is_dead(lease: Lease) -> bool:
         return True
     except PermissionError:
         return False
-    return False
+    return _is_zombie(lease.pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and its parent has not asked yet, as in containers whose first process never does."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # not Linux, or gone in between
+        return False
+    return state == "Z"

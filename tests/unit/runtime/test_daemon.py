@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -489,6 +490,19 @@ def test_the_lease_of_a_process_that_died_here_is_taken_over_at_once(stand: Stan
     os.waitpid(pid, 0)
     other_lease(stand, age=timedelta(0), host=socket.gethostname(), pid=pid)
     stand.daemon().run(once=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not say what state a process is in")
+def test_the_lease_of_a_killed_process_that_nobody_has_waited_for_is_taken_over_at_once(stand: Stand) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+        other_lease(stand, age=timedelta(0), host=socket.gethostname(), pid=pid)
+        stand.daemon().run(once=True)
+    finally:
+        os.waitpid(pid, 0)
 
 
 def test_a_living_process_of_this_machine_is_not_taken_for_dead(stand: Stand) -> None:
