@@ -44,12 +44,14 @@ def welch(recent: Floats, reference: Floats, *, min_n: int = 2) -> LossTestResul
 
 def welch_of_moments(recent: Moments, reference: Moments, *, min_n: int = 2) -> LossTestResult:
     """Do the same from what `welch` needs of the losses, arrays of shape (streams,)."""
-    a, b = _squared_error(recent), _squared_error(reference)
-    denominator = a * a / np.maximum(recent.n - 1.0, 1.0) + b * b / np.maximum(reference.n - 1.0, 1.0)
-    a += b
-    df = np.ones_like(a)
-    np.divide(a * a, denominator, out=df, where=denominator > 0.0)
-    return _difference(recent, reference, a, df, min_n=min_n)
+    mine = _squared_error(recent)
+    error = mine + _squared_error(reference)
+    share = np.zeros_like(error)  # of the recent losses; a ratio, so that no square of it leaves the range of numbers
+    np.divide(mine, error, out=share, where=error > 0.0)
+    df = 1.0 / (
+        share * share / np.maximum(recent.n - 1.0, 1.0) + np.square(1.0 - share) / np.maximum(reference.n - 1.0, 1.0)
+    )
+    return _difference(recent, reference, error, df, min_n=min_n)
 
 
 def hac_mean(recent: Floats, reference: Floats, *, bandwidth: int | None = None, min_n: int = 8) -> LossTestResult:

@@ -57,6 +57,13 @@ def test_welch_agrees_with_scipy(kind):
     np.testing.assert_allclose(ours.p_value, theirs.pvalue, **tolerance)
 
 
+@pytest.mark.parametrize("scale", [1e-90, 1e90])
+def test_welch_does_not_depend_on_the_unit_of_the_losses(scale):
+    recent, reference = _sides("full")
+    made = welch(recent * scale, reference * scale)
+    np.testing.assert_allclose(made.p_value, welch(recent, reference).p_value, rtol=1e-9)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_mann_whitney_agrees_with_scipy(kind):
     recent, reference = _sides(kind)
