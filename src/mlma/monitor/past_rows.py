@@ -39,7 +39,7 @@ class PastRows:
     def empty(
         cls, name: str, references: References, shape: tuple[int, ...], *, axis: int, nothing: float
     ) -> "PastRows":
-        """Without any batch; ``shape`` of all rows' other axes, those of the streams at ``axis`` - 1."""
+        """Nothing remembered; ``shape`` is that of one row, whose axis ``axis`` - 1 has the streams."""
         ring, first = (np.full((rows, *shape), nothing) for rows in (references.n_rows, references.n_frozen))
         return cls(name=name, ring=ring, first=first, axis=axis, nothing=nothing)
 

@@ -11,10 +11,21 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import measuring, memory, overhead, restart, start_time, stream_by_stream, throughput, workload
+from benchmarks import (
+    loss_test_costs,
+    measuring,
+    memory,
+    overhead,
+    restart,
+    start_time,
+    stream_by_stream,
+    throughput,
+    workload,
+)
 from benchmarks.measuring import Spread
 from mlma import LossMonitor, bootstrap
 from mlma.core.prediction import Dependence, predict
+from mlma.core.settings import LossTestName
 from mlma.runtime.overview import overview
 
 
@@ -196,3 +207,9 @@ def test_an_unknown_benchmark_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         bench.main(["--only", "speed"])
     assert "throughput" in capsys.readouterr().err
+
+
+def test_every_loss_test_has_its_costs_printed(capsys):
+    assert loss_test_costs.main(["--streams", "20", "--losses", "6", "--repeats", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in LossTestName)
