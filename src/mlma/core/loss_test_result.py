@@ -39,7 +39,8 @@ def studentised(difference: Floats, spread: Floats, df: Floats, *, scale: Floats
         Shape (streams,), recent minus reference.
     spread
         Shape (streams,), standard error of the difference. Where it is zero nothing varies and every rise is
-        beyond chance: p is 0 if the difference exceeds `EQUAL` times ``scale``, else 1.
+        beyond chance: p is 0 if the difference exceeds `EQUAL` times ``scale``, else 1. Not ready where it is beyond
+        the range of floating point.
     df
         Shape (streams,), degrees of freedom; infinite means the normal distribution.
     scale
@@ -53,7 +54,7 @@ def studentised(difference: Floats, spread: Floats, df: Floats, *, scale: Floats
         Arrays of shape (streams,).
     """
     varies = spread > 0.0
-    usable = ready & ~np.isnan(difference)
+    usable = ready & ~np.isnan(difference) & np.isfinite(spread)
     if varies.all() and usable.all():
         t = difference / spread
         return _result(t, upper_tails(t, df), ready=usable & ~np.isnan(t))

@@ -53,8 +53,12 @@ class BatchMoments:
 
 
 def _tested(recent: Moments, past: list[Moments], *, least: int) -> Floats:
-    """p-values against all losses of several batches together; NaN where fewer than ``least`` of them have losses."""
-    p = welch_of_moments(recent, pooled(past)).p_value
+    """p-values against all losses of several batches together; NaN where fewer than ``least`` of them have losses.
+
+    NaN too where squares of the losses are beyond the range of floating point.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        p = welch_of_moments(recent, pooled(past)).p_value
     n_batches = np.zeros(len(p), dtype=np.int64)
     for part in past:
         n_batches += part.n > 0.0

@@ -169,3 +169,17 @@ def test_sham_streams_are_tested_by_moments_as_by_the_losses() -> None:
     made = monitor.single.p_sham(segments, monitor.references, size=5)
     np.testing.assert_allclose(made, losses.p_sham(segments, monitor.references, size=5), rtol=1e-9)
     assert 0.0 < made.min() < made.max() < 1.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_reference_with_squares_beyond_floating_point_says_nothing_and_harms_nobody() -> None:
+    rng = np.random.default_rng(7)
+    monitor = LossMonitor(3, test="welch")
+    for batch in range(6):
+        losses = rng.exponential(size=(3, 8))
+        losses[1] *= 1e200 if batch == 4 else 1.0
+        losses[2] = 0.3
+        verdicts = monitor.update(losses)
+    assert np.isfinite(verdicts.p_adaptive).tolist() == [True, False, True]
+    assert np.isfinite(verdicts.p_anchored).all()  # its batches are of before
+    assert verdicts.p_value[2] == 1.0
